@@ -1,0 +1,167 @@
+/**
+ * Every number that a peer or a publisher can run into: value, unit in the name, reason beside it.
+ *
+ * One module, so that a reader can check that each queue, wait, map and message has an upper bound. Constants of the format itself
+ * (block size, widths) stand in the first group and are fixed by protocol/README.md; the others may be tuned.
+ */
+const KIB = 1024
+const MIB = 1024 * KIB
+
+/** The share format, version 1: normative, see protocol/README.md. */
+export const FORMAT = {
+  blockBytes: MIB,
+  pieceBytes: MIB - 16,
+  tagBytes: 16,
+  nodeWidth: 1024,
+  keysPerPage: 32_767,
+  shareBytesMin: 16_384,
+  blocksMax: 2 ** 28,
+  pagesMax: 8192,
+  filesMax: 2 ** 24,
+  nameBytesMax: 255,
+  dirBytesMax: 4096,
+  depthMax: 64,
+  extentsMax: 65_536,
+  nestingMax: 7,
+  inlineKeysMax: 8192,
+  inlineGroupsBytesMax: 262_144,
+  extensionBytesMax: 4096,
+  nodeBytesMax: 64 * KIB,
+  linkCharactersMax: 8192,
+  linkPeersMax: 4,
+  linkViasMax: 2,
+  /** X7: a share that unpacks to more than this many times its size asks first. */
+  expansionMax: 16,
+} as const
+
+/** One stream with one peer. */
+export const WIRE = {
+  /** A data frame carries at most this much of a block, so caps and cancels take effect within it. */
+  dataBytesMax: 64 * KIB,
+  /** Longest frame: one data payload and its head. */
+  frameBytesMax: 64 * KIB + 64,
+  /** HAVE travels in pages of at most this many bytes of bitmap. */
+  havePageBytesMax: 32 * KIB,
+  haveRangesMax: 2048,
+  /** Requests that a peer may queue with us; one more is a flood. */
+  requestsQueuedMax: 64,
+  /** Bytes of DATA that we let one peer send ahead of what we took in. */
+  creditBytesPerPeer: 4 * MIB,
+  /** The same over all peers (32 blocks). */
+  creditBytesTotal: 32 * MIB,
+  /** Unread bytes kept beyond granted credit: control frames in flight. */
+  unreadSlackBytes: 128 * KIB,
+  /** Unsent bytes for one peer; then its requests are not read. */
+  unsentBytesPerPeer: 2 * MIB,
+  unsentBytesTotal: 32 * MIB,
+  haveFramesPerSecondMax: 64,
+  pexPeersMax: 50,
+  pexIntervalMs: 60_000,
+  addressesPerPeerMax: 8,
+  addressBytesMax: 256,
+  swarmStreamsPerConnectionMax: 16,
+} as const
+
+/** How long we wait, for what. All on the monotonic clock. */
+export const WAITS = {
+  /** From opening a stream to a proved hello (THREATS N4; libtorrent handshake_timeout is 10 s). */
+  helloMs: 8_000,
+  dialMs: 10_000,
+  keepaliveMs: 30_000,
+  /** No byte read for this long: the peer is gone (three keepalives). */
+  silenceMs: 90_000,
+  /** A request at the head of a peer's queue without a byte for this long is taken away (libtorrent piece_timeout 20 s). */
+  blockMs: 20_000,
+  /** Unsent bytes that do not drain for this long end the session. */
+  drainMs: 60_000,
+  /** One DHT look-up. */
+  findMs: 30_000,
+  provideMs: 60_000,
+  stopMs: 5_000,
+} as const
+
+/** The swarm engine: whom we ask, how much. */
+export const SWARM = {
+  requestsPerPeerMin: 2,
+  requestsPerPeerMax: 16,
+  requestsTotalMax: 32,
+  endgameCopiesMax: 2,
+  peersPerShareMax: 40,
+  peersKnownMax: 3_000,
+  failsBeforeSnub: 3,
+  snubMs: 600_000,
+  /** A slow sole source is kept as long as it makes this. */
+  rateMinBytesPerSecond: 2 * KIB,
+} as const
+
+/** Uploading: whom we serve. */
+export const UPLOAD = {
+  slotsMax: 8,
+  optimisticMs: 30_000,
+  blockCacheBytes: 16 * MIB,
+} as const
+
+/** Strikes and bans (bounded maps; the user can lift them). */
+export const SCORE = {
+  strikesMax: 3,
+  strikeWindowMs: 600_000,
+  banMs: 3_600_000,
+  banFatalMs: 86_400_000,
+  ipStrikesMax: 9,
+  ipFatalStrikes: 3,
+  entriesMax: 10_000,
+} as const
+
+/** When a share is announced and looked for. */
+export const ANNOUNCE = {
+  /** Provider records live 48 h in the DHT; we renew in good time. */
+  intervalMs: 22 * 3_600_000,
+  /** After a restart only what was announced longer ago than this. */
+  freshMs: 20 * 3_600_000,
+  retryMinMs: 30_000,
+  retryMaxMs: 1_800_000,
+  /** A downloader announces itself only where fewer live seeders were found. */
+  seedersEnough: 20,
+  downloaderAfterMs: 3_600_000,
+  findIntervalMinMs: 5_000,
+  findIntervalMaxMs: 300_000,
+  sharesAtOnceMax: 4,
+} as const
+
+/** Connections, the DHT and dials. */
+export const NETWORK = {
+  connectionsMax: 1_000,
+  pendingInboundMax: 512,
+  pendingInboundPerHostMax: 8,
+  inboundUpgradeMs: 4_000,
+  inboundPerHostPerSecondMax: 50,
+  inboundStreamsPerConnectionMax: 32,
+  inboundStreamsPerProtocolMax: 4,
+  windowBytesMax: 2 * MIB,
+  readBufferBytesMax: 4 * MIB,
+  dhtCloserMax: 40,
+  dhtProvidersMax: 64,
+  dhtAddressesPerPeerMax: 16,
+  dhtReplyBytesMax: 64 * KIB,
+  providerAddressesMax: 8,
+  providersPerKeyMax: 64,
+  providersPerKeyPerGroupMax: 2,
+  providersPerPeerPerMinuteMax: 2_000,
+  providersPerPeerMax: 2_000,
+  providersTotalMax: 100_000,
+  dialsPerFindMax: 64,
+  dialsPerProvideMax: 200,
+  dialsPerResponderMax: 20,
+  dialsPerHostPerMinuteMax: 3,
+  dialsPerSubnetPerMinuteMax: 8,
+  providerValidityMs: 48 * 3_600_000,
+} as const
+
+/** The local API. */
+export const CONTROL = {
+  connectionsMax: 64,
+  bodyBytesMax: MIB,
+  headerBytesMax: 16 * KIB,
+  requestMs: 30_000,
+  jobsMax: 64,
+} as const
