@@ -165,3 +165,35 @@ export const CONTROL = {
   requestMs: 30_000,
   jobsMax: 64,
 } as const
+
+/** Worker threads for hashing, sealing and opening. */
+export const WORKERS = {
+  threadsMax: 4,
+  tasksMax: 256,
+} as const
+
+/** Making a share. */
+export const SHARING = {
+  /** Pieces read, sealed and written at once: some 6 MiB of buffers. */
+  sealsAtOnceMax: 6,
+  labelCharactersMax: 200,
+} as const
+
+/** When a download gives up on finding a seeder. */
+export const FIND = {
+  watchMs: 500,
+  emptyFindsMax: 2,
+  aloneMinMs: 5_000,
+  aloneMaxMs: 60_000,
+} as const
+
+/** Reading stored blocks back for a download that goes on. */
+export const FETCH = {
+  readsAtOnceMax: 4,
+} as const
+
+/** The node as a whole. */
+export const NODE = {
+  secretBytes: 32,
+  jobsMax: 64,
+} as const

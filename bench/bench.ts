@@ -1,0 +1,203 @@
+/**
+ * `npm run bench`: share and get of 1 GiB beside the same bytes moved in simpler ways, in one run, so that only ratios count.
+ *
+ * (a) a plain copy, (b) one raw libp2p stream, (c) the same work without Shoal (raw-peer.ts). Then four receivers on one uplink of
+ * 5 Mbit/s. Options: --mib N (default 1024), --runs N (default 3), --only transfer|uplink.
+ */
+import { type ChildProcess, spawn } from 'node:child_process'
+import { createCipheriv, randomFillSync } from 'node:crypto'
+import { once } from 'node:events'
+import { copyFile, mkdir, open, readFile, rm, writeFile } from 'node:fs/promises'
+import { cpus } from 'node:os'
+import { createInterface } from 'node:readline'
+import { fileURLToPath } from 'node:url'
+import { parseArgs } from 'node:util'
+import type { GetResult, ShareResult } from '../node/control/api.ts'
+import { type Daemon, Sandbox } from '../test/kit/daemons.ts'
+import { benchUplink } from './uplink.ts'
+
+const MIB = 1_048_576
+const PIECE_BYTES = MIB - 16
+const RAW_PEER = fileURLToPath(new URL('raw-peer.ts', import.meta.url))
+
+interface Figure {
+  name: string
+  mbPerSecond: number
+  processes: { name: string; cpuSeconds: number; rssMiB: number }[]
+}
+
+const say = (text: string): void => void process.stdout.write(`${text}\n`)
+const median = (values: number[]): number => [...values].sort((a, b) => a - b)[Math.floor(values.length / 2)] ?? Number.NaN
+
+/** CPU seconds so far and peak resident memory of a process, from /proc. */
+async function usageOf(pid: number): Promise<{ cpuSeconds: number; rssMiB: number }> {
+  const [stat, status] = await Promise.all([readFile(`/proc/${pid}/stat`, 'utf8'), readFile(`/proc/${pid}/status`, 'utf8')])
+  const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ')
+  const ticks = Number(fields[11]) + Number(fields[12])
+  return { cpuSeconds: ticks / 100, rssMiB: Number(/VmHWM:\s+(\d+)/.exec(status)?.[1] ?? 0) / 1024 }
+}
+
+async function timed(work: () => Promise<unknown>): Promise<number> {
+  const since = performance.now()
+  await work()
+  return (performance.now() - since) / 1000
+}
+
+async function makeRandomFile(path: string, bytes: number): Promise<void> {
+  const file = await open(path, 'w')
+  const chunk = Buffer.alloc(8 * MIB)
+  for (let at = 0; at < bytes; at += chunk.byteLength) await file.write(randomFillSync(chunk), 0, Math.min(chunk.byteLength, bytes - at))
+  await file.sync()
+  await file.close()
+}
+
+/** The block files that the sender of (c) reads: sealed like Shoal's, under one key. */
+async function makeBlocks(dir: string, count: number): Promise<void> {
+  await mkdir(dir, { recursive: true })
+  const piece = randomFillSync(Buffer.alloc(PIECE_BYTES))
+  for (let i = 0; i < count; i++) {
+    piece.writeUInt32BE(i)
+    const cipher = createCipheriv('aes-256-gcm', new Uint8Array(32).fill(7), new Uint8Array(12))
+    await writeFile(`${dir}/${i}.block`, Buffer.concat([cipher.update(piece), cipher.final(), cipher.getAuthTag()]))
+  }
+}
+
+async function lineOf(child: ChildProcess): Promise<Record<string, unknown>> {
+  if (child.stdout === null) throw new Error('the process has no standard output')
+  const lines = createInterface({ input: child.stdout })
+  const [line] = (await once(lines, 'line')) as [string] // readline gives one string an event
+  lines.close()
+  return JSON.parse(line) as Record<string, unknown> // printed by raw-peer.ts
+}
+
+async function rawTransfer(name: string, mode: 'raw' | 'work', from: string, to: string, blocks: number): Promise<Figure> {
+  await mkdir(to, { recursive: true })
+  const sender = spawn(process.execPath, [RAW_PEER, 'serve', mode, from], { stdio: ['ignore', 'pipe', 'inherit'] })
+  const { address } = await lineOf(sender)
+  const receiver = spawn(process.execPath, [RAW_PEER, 'fetch', mode, to, String(address), String(blocks)], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  })
+  const text = (async () => {
+    let all = ''
+    for await (const chunk of receiver.stdout) all += String(chunk)
+    return all
+  })()
+  const [code] = (await once(receiver, 'exit')) as [number] // an exit code
+  if (code !== 0) throw new Error(`${name}: the receiver ended with ${code}`)
+  const [result, usage] = (await text)
+    .trim()
+    .split('\n')
+    .map((line) => JSON.parse(line) as Record<string, number>) // printed by raw-peer.ts
+  const senderUsage = await usageOf(sender.pid ?? 0)
+  sender.kill('SIGKILL')
+  return {
+    name,
+    mbPerSecond: (blocks * MIB) / 1e3 / (result?.ms ?? Number.NaN),
+    processes: [
+      { name: 'sender', ...senderUsage },
+      { name: 'receiver', cpuSeconds: usage?.cpuSeconds ?? Number.NaN, rssMiB: usage?.rssMiB ?? Number.NaN },
+    ],
+  }
+}
+
+async function copyFigure(sandbox: Sandbox, source: string, bytes: number): Promise<Figure> {
+  const target = sandbox.path('copy.bin')
+  const before = process.cpuUsage()
+  const elapsed = await timed(async () => {
+    await copyFile(source, target)
+    const file = await open(target, 'r+')
+    await file.datasync()
+    await file.close()
+  })
+  const { user, system } = process.cpuUsage(before)
+  await rm(target)
+  return {
+    name: '(a) copy',
+    mbPerSecond: bytes / 1e6 / elapsed,
+    processes: [{ name: 'cp', cpuSeconds: (user + system) / 1e6, rssMiB: process.memoryUsage.rss() / MIB }],
+  }
+}
+
+async function shoalFigures(sandbox: Sandbox, run: number, source: string, bytes: number): Promise<Figure[]> {
+  const sender = await sandbox.daemon(`sender-${run}`)
+  const receiver = await sandbox.daemon(`receiver-${run}`, { bootstrap: sender.addresses })
+  const usage = async (daemon: Daemon, name: string): Promise<Figure['processes'][number]> => ({
+    name,
+    ...(await usageOf(daemon.started.pid)),
+  })
+  let link = ''
+  const shareSeconds = await timed(async () => {
+    link = (await sender.json<ShareResult>('share', source)).link
+  })
+  const share: Figure = { name: 'shoal share', mbPerSecond: bytes / 1e6 / shareSeconds, processes: [await usage(sender, 'daemon')] }
+  const before = { sender: await usage(sender, ''), receiver: await usage(receiver, '') }
+  const out = sandbox.path(`out-${run}`)
+  await mkdir(out)
+  const getSeconds = await timed(async () => {
+    const got = await receiver.json<GetResult>('get', link, '-o', out)
+    if (got.sizeBytes !== bytes) throw new Error(`got ${got.sizeBytes} bytes of ${bytes}`)
+  })
+  const after = { sender: await usage(sender, 'sender daemon'), receiver: await usage(receiver, 'receiver daemon') }
+  after.sender.cpuSeconds -= before.sender.cpuSeconds
+  after.receiver.cpuSeconds -= before.receiver.cpuSeconds
+  await Promise.all([sender.kill(), receiver.kill()])
+  await rm(out, { recursive: true })
+  await Promise.all([rm(sender.home, { recursive: true }), rm(receiver.home, { recursive: true })])
+  return [share, { name: 'shoal get', mbPerSecond: bytes / 1e6 / getSeconds, processes: [after.sender, after.receiver] }]
+}
+
+async function benchTransfer(sandbox: Sandbox, mib: number, runs: number): Promise<void> {
+  const source = sandbox.path('source.bin')
+  const bytes = mib * MIB
+  const blocks = Math.ceil(bytes / MIB)
+  await makeRandomFile(source, bytes)
+  await makeBlocks(sandbox.path('blocks'), blocks)
+  const all = new Map<string, Figure[]>()
+  for (let run = 0; run < runs; run++) {
+    const got = sandbox.path('got')
+    const figures = [
+      await copyFigure(sandbox, source, bytes),
+      await rawTransfer('(b) raw stream', 'raw', sandbox.dir, sandbox.dir, blocks),
+      await rawTransfer('(c) same work', 'work', sandbox.path('blocks'), got, blocks),
+    ]
+    await rm(got, { recursive: true })
+    figures.push(...(await shoalFigures(sandbox, run, source, bytes)))
+    for (const figure of figures) all.set(figure.name, [...(all.get(figure.name) ?? []), figure])
+  }
+  report(all, mib, runs)
+}
+
+function report(all: Map<string, Figure[]>, mib: number, runs: number): void {
+  say(`\n${mib} MiB, ${runs} runs, ${cpus().length} cores, Node ${process.version}. Medians; every process on this machine.\n`)
+  say('                    MB/s   min-max      processes (CPU s, peak RSS MiB)')
+  for (const [name, figures] of all) {
+    const rates = figures.map((figure) => figure.mbPerSecond)
+    const processes = (figures[0]?.processes ?? []).map(
+      ({ name: process }, i) =>
+        `${process} ${median(figures.map((figure) => figure.processes[i]?.cpuSeconds ?? 0)).toFixed(1)} s ${Math.max(...figures.map((figure) => figure.processes[i]?.rssMiB ?? 0)).toFixed(0)} MiB`,
+    )
+    say(
+      `${name.padEnd(16)} ${median(rates).toFixed(0).padStart(7)}   ${Math.min(...rates).toFixed(0)}-${Math.max(...rates).toFixed(0)}`.padEnd(
+        42,
+      ) + processes.join(', '),
+    )
+  }
+  const ratio = (name: string, to: string): string => {
+    const pairs = (all.get(name) ?? []).map((figure, i) => figure.mbPerSecond / (all.get(to)?.[i]?.mbPerSecond ?? Number.NaN))
+    return `${name} / ${to} = ${median(pairs).toFixed(2)} (${pairs.map((value) => value.toFixed(2)).join(', ')})`
+  }
+  say('')
+  for (const to of ['(a) copy', '(b) raw stream', '(c) same work']) say(ratio('shoal get', to))
+  say(ratio('shoal share', '(a) copy'))
+}
+
+const { values } = parseArgs({
+  options: { mib: { type: 'string', default: '1024' }, runs: { type: 'string', default: '3' }, only: { type: 'string' } },
+})
+const sandbox = await Sandbox.create()
+try {
+  if (values.only !== 'uplink') await benchTransfer(sandbox, Number(values.mib), Number(values.runs))
+  if (values.only !== 'transfer') await benchUplink(sandbox, say)
+} finally {
+  await sandbox.clear()
+}

@@ -1,0 +1,134 @@
+/**
+ * A small pool of worker threads for block-sized cryptography: hash, seal, open. The event loop never hashes a megabyte.
+ *
+ * Arrays given to `*Taken` methods and to `seal` move to the worker and are unusable afterwards; what they resolve to moves back.
+ * The queue is bounded by the callers (credit on the wire, `concurrency` of the writer), and asserted here.
+ */
+import { availableParallelism } from 'node:os'
+import { extname } from 'node:path'
+import { Worker } from 'node:worker_threads'
+import { assert, FORMAT_CODES, type FormatCode, FormatError } from '../../protocol/errors.ts'
+import type { Kind } from '../../protocol/keys.ts'
+import { WORKERS } from '../../protocol/limits.ts'
+import { type BlockOpener, type BlockSealer, createOpener, createSealer, type SealedBlock } from '../../protocol/seal.ts'
+import type { Secret } from '../../protocol/secret.ts'
+import { nodePrimitives } from './primitives.ts'
+
+export type Task =
+  | { op: 'scope'; scopeId: number; secret: Uint8Array }
+  | { op: 'forget'; scopeId: number }
+  | { op: 'hash'; bytes: Uint8Array }
+  | { op: 'seal'; scopeId: number; kind: Kind; plaintext: Uint8Array }
+  | { op: 'open'; kind: Kind; key: Uint8Array; block: Uint8Array }
+
+export type Answer = { id: number; answer: unknown } | { id: number; error: { name: string; code: string | null; message: string } }
+
+interface Waiting {
+  resolve(answer: unknown): void
+  reject(error: Error): void
+}
+
+interface Member {
+  worker: Worker
+  waiting: Map<number, Waiting>
+}
+
+export class CryptoPool {
+  readonly #members: Member[] = []
+  readonly #scopes = new Map<number, Secret>()
+  #nextId = 0
+  #nextScope = 0
+  #isClosed = false
+
+  constructor(workers: number = Math.max(1, Math.min(WORKERS.threadsMax, availableParallelism()))) {
+    for (let i = 0; i < workers; i++) this.#members.push(this.#spawn())
+  }
+
+  /** SHA-256 of `bytes`, which is taken and comes back as `bytes` of the answer. */
+  async hashTaken(bytes: Uint8Array): Promise<{ digest: Uint8Array; bytes: Uint8Array }> {
+    return (await this.#run({ op: 'hash', bytes }, [bytes])) as { digest: Uint8Array; bytes: Uint8Array } // the worker's answer to 'hash'
+  }
+
+  /** Opens a sealed block, which is taken and comes back as `block` of the answer. FormatError B2 when its tag is wrong. */
+  async openTaken(kind: Kind, key: Uint8Array, block: Uint8Array): Promise<{ piece: Uint8Array; block: Uint8Array }> {
+    return (await this.#run({ op: 'open', kind, key, block }, [block])) as { piece: Uint8Array; block: Uint8Array } // the worker's answer to 'open'
+  }
+
+  /** A BlockOpener over the pool; it borrows its blocks, so each is copied once on its way to the worker. */
+  readonly opener: BlockOpener = {
+    open: async (kind, key, block) => (await this.openTaken(kind, key, block.slice())).piece,
+    openRoot: (readKey, block) => createOpener(nodePrimitives).openRoot(readKey, block),
+  }
+
+  /** Runs `job` with a sealer for `scope`, known to every worker until the job ends. Root blocks are sealed here: one a share. */
+  async withSealer<T>(scope: Secret, job: (sealer: BlockSealer) => Promise<T>): Promise<T> {
+    const scopeId = this.#nextScope++
+    this.#scopes.set(scopeId, scope)
+    const local = createSealer(nodePrimitives, scope)
+    try {
+      await Promise.all(this.#members.map((member) => this.#post(member, { op: 'scope', scopeId, secret: scope.reveal() }, [])))
+      return await job({
+        seal: async (kind, plaintext) => (await this.#run({ op: 'seal', scopeId, kind, plaintext }, [plaintext])) as SealedBlock, // the worker's answer to 'seal'
+        sealRoot: (rootPlain) => local.sealRoot(rootPlain),
+      })
+    } finally {
+      this.#scopes.delete(scopeId)
+      if (!this.#isClosed) await Promise.all(this.#members.map((member) => this.#post(member, { op: 'forget', scopeId }, [])))
+    }
+  }
+
+  async close(): Promise<void> {
+    this.#isClosed = true
+    await Promise.all(this.#members.map((member) => member.worker.terminate()))
+  }
+
+  #run(task: Task, taken: Uint8Array[]): Promise<unknown> {
+    let best = this.#members[0]
+    for (const member of this.#members) if (best === undefined || member.waiting.size < best.waiting.size) best = member
+    if (best === undefined) return Promise.reject(new Error('the crypto pool has no workers'))
+    return this.#post(best, task, taken)
+  }
+
+  #post(member: Member, task: Task, taken: Uint8Array[]): Promise<unknown> {
+    if (this.#isClosed) return Promise.reject(new Error('the crypto pool is closed'))
+    assert(member.waiting.size < WORKERS.tasksMax, `at most ${WORKERS.tasksMax} tasks wait for one worker`)
+    const id = this.#nextId++
+    return new Promise((resolve, reject) => {
+      member.waiting.set(id, { resolve, reject })
+      const transfer = taken.flatMap((array) =>
+        array.buffer instanceof ArrayBuffer && array.byteLength === array.buffer.byteLength && array.byteLength > 0 ? [array.buffer] : [],
+      )
+      member.worker.postMessage({ id, task }, transfer)
+    })
+  }
+
+  #spawn(): Member {
+    const worker = new Worker(new URL(`./worker${extname(import.meta.url)}`, import.meta.url))
+    const member: Member = { worker, waiting: new Map() }
+    worker.on('message', (message: Answer) => {
+      const waiting = member.waiting.get(message.id)
+      member.waiting.delete(message.id)
+      if ('error' in message) waiting?.reject(revive(message.error))
+      else waiting?.resolve(message.answer)
+    })
+    worker.on('error', (error) => this.#replace(member, error))
+    worker.unref()
+    return member
+  }
+
+  /** A crashed worker fails what it was doing; the next task goes to a fresh one that knows the same scopes. */
+  #replace(member: Member, error: Error): void {
+    for (const waiting of member.waiting.values()) waiting.reject(error)
+    member.waiting.clear()
+    if (this.#isClosed) return
+    const fresh = this.#spawn()
+    this.#members[this.#members.indexOf(member)] = fresh
+    for (const [scopeId, secret] of this.#scopes) this.#post(fresh, { op: 'scope', scopeId, secret: secret.reveal() }, []).catch(() => {}) // its own crash rejects this, and is handled above
+  }
+}
+
+function revive(error: { name: string; code: string | null; message: string }): Error {
+  if (error.name === 'FormatError' && error.code !== null && error.code in FORMAT_CODES)
+    return new FormatError(error.code as FormatCode, error.message) // checked on this line
+  return new Error(error.message)
+}

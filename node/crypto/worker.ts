@@ -1,0 +1,62 @@
+/**
+ * Inside a worker thread: hashes, seals and opens blocks with the protocol's own functions. pool.ts is the other end.
+ *
+ * Buffers travel by transfer, both ways, so a block is never copied between threads.
+ */
+import { parentPort } from 'node:worker_threads'
+import { type BlockSealer, createOpener, createSealer } from '../../protocol/seal.ts'
+import { Secret } from '../../protocol/secret.ts'
+import type { Answer, Task } from './pool.ts'
+import { nodePrimitives } from './primitives.ts'
+
+const opener = createOpener(nodePrimitives)
+/** One sealer for each scope that a job announced; forgotten when the job ends. */
+const sealers = new Map<number, BlockSealer>()
+
+function sealerOf(scopeId: number): BlockSealer {
+  const sealer = sealers.get(scopeId)
+  if (sealer === undefined) throw new Error(`scope ${scopeId} was not announced to this worker`)
+  return sealer
+}
+
+async function run(task: Task): Promise<{ answer: unknown; give: Uint8Array[] }> {
+  switch (task.op) {
+    case 'scope':
+      sealers.set(task.scopeId, createSealer(nodePrimitives, new Secret(task.secret)))
+      return { answer: null, give: [] }
+    case 'forget':
+      sealers.delete(task.scopeId)
+      return { answer: null, give: [] }
+    case 'hash':
+      return { answer: { digest: await nodePrimitives.sha256(task.bytes), bytes: task.bytes }, give: [task.bytes] }
+    case 'seal': {
+      const sealed = await sealerOf(task.scopeId).seal(task.kind, task.plaintext)
+      return { answer: sealed, give: [sealed.block] }
+    }
+    case 'open': {
+      const piece = await opener.open(task.kind, task.key, task.block)
+      return { answer: { piece, block: task.block }, give: [piece, task.block] }
+    }
+  }
+}
+
+/** Buffers may be listed for transfer only when the array covers all of its own memory. */
+const transferable = (arrays: Uint8Array[]): ArrayBuffer[] =>
+  arrays.flatMap((array) =>
+    array.buffer instanceof ArrayBuffer && array.byteLength === array.buffer.byteLength && array.byteLength > 0 ? [array.buffer] : [],
+  )
+
+parentPort?.on('message', async ({ id, task }: { id: number; task: Task }) => {
+  let message: Answer
+  let give: Uint8Array[] = []
+  try {
+    const done = await run(task)
+    message = { id, answer: done.answer }
+    give = done.give
+  } catch (error) {
+    const { name, message: text } = error instanceof Error ? error : { name: 'Error', message: String(error) }
+    const code = error instanceof Error && 'code' in error ? String(error.code) : null
+    message = { id, error: { name, code, message: text } }
+  }
+  parentPort?.postMessage(message, transferable(give))
+})

@@ -1,0 +1,19 @@
+/** What every job gets: the parts of the node it may use, by name. Composed in main.ts. */
+import type { CryptoPool } from '../crypto/pool.ts'
+import type { Log } from '../log.ts'
+import type { BlockStore } from '../storage/blocks.ts'
+import type { Records } from '../storage/records.ts'
+import type { SwarmHost } from './swarm-host.ts'
+
+export interface JobEnvironment {
+  home: string
+  /** Never leaves the node: scopes are derived from it. */
+  nodeSecret: Uint8Array
+  host: SwarmHost
+  blocks: BlockStore
+  records: Records
+  pool: CryptoPool
+  log: Log
+  /** A one-shot node drops what it fetched once the files are written, unless told to keep it. */
+  isOneShot: boolean
+}

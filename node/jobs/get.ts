@@ -1,0 +1,288 @@
+/**
+ * `get`: fetches what a link names and writes it to disk; `cat` streams one file; `ls LINK` lists without fetching content.
+ *
+ * Pieces are opened and written as they arrive, in whatever order; blocks stored by an earlier, interrupted run are used first.
+ */
+import { statfs } from 'node:fs/promises'
+import { basename } from 'node:path'
+import { EXIT, FormatError } from '../../protocol/errors.ts'
+import { FETCH, FORMAT, STORAGE } from '../../protocol/limits.ts'
+import type { Entry } from '../../protocol/entry.ts'
+import type { ShareReader } from '../../protocol/reader.ts'
+import type { CatRequest, GetRequest, GetResult, JobEvent, ListedEntry, ListRequest } from '../control/api.ts'
+import { JobError } from '../control/api.ts'
+import { Extraction } from '../storage/extract.ts'
+import { FileError } from '../storage/file-error.ts'
+import type { ShareRecord } from '../storage/records.ts'
+import type { JobEnvironment } from './environment.ts'
+import { dropBlocks, removeShare } from './gc.ts'
+import type { LiveShare } from './live-share.ts'
+import { type OpenShare, parseReadable, readerOf, withShare } from './open.ts'
+
+type OnEvent = (event: JobEvent) => void
+
+export async function getJob(env: JobEnvironment, request: GetRequest, onEvent: OnEvent, outer: AbortSignal): Promise<GetResult> {
+  const link = await parseReadable(request.link)
+  const under = request.path ?? link.path ?? ''
+  const known = await env.records.getShare(link.cid.text)
+  return await withShare(env, link, request, onEvent, outer, async (open) => {
+    const { live, holding, signal } = open
+    const before = { blocks: live.fetchedBlocks, bytes: live.fetchedBytes }
+    const reader = await readerOf(env, { ...open, link })
+    refuseBombs(reader, request.consent)
+    const plan = await Extraction.plan({
+      entries: reader.entriesUnder(under),
+      outputDir: request.outputDir,
+      under,
+      ...(renameOf(reader, link.name) ?? {}),
+      pieceBytes: FORMAT.pieceBytes,
+      dataBlocks: reader.dataBlocks,
+      force: request.force,
+      tag: link.cid.text.slice(-12),
+      signal,
+    })
+    if (plan.isNothing && under !== '')
+      throw new JobError('NOT_IN_SHARE', `There is no "${under}" in this share. List it with \`shoal ls\`.`, { exitCode: EXIT.badLink })
+    await checkSpace(env, live)
+    // Kept from here on, so that an interrupted run goes on where it was.
+    const record = recordOf(known, link.cid.text, link.readKey, reader, live, under)
+    await env.records.saveShare(record)
+    env.host.kept(holding, record)
+    const reused = await fill(env, live, reader, plan, onEvent, signal).catch(async (error: unknown) => {
+      await plan.abandon()
+      throw error
+    })
+    const finished = await plan.finish(signal)
+    const result: GetResult = {
+      cid: link.cid.text,
+      written: finished.written,
+      files: finished.files,
+      sizeBytes: plan.sizeBytes,
+      fetchedBytes: live.fetchedBytes - before.bytes,
+      fetchedBlocks: live.fetchedBlocks - before.blocks,
+      reusedBlocks: reused,
+      damaged: finished.damaged,
+      keptBytes: 0,
+    }
+    return { ...result, keptBytes: await settle(env, open, record, known, request.keep) }
+  })
+}
+
+/** What stays of the sealed blocks: everything with a daemon, nothing after a one-shot run that was not told to keep it. */
+async function settle(
+  env: JobEnvironment,
+  open: OpenShare,
+  record: ShareRecord,
+  known: ShareRecord | null,
+  keep: boolean,
+): Promise<number> {
+  const { live, holding } = open
+  if (env.isOneShot && !keep && known?.state !== 'complete') {
+    await removeShare(env, record.cid)
+    return 0
+  }
+  if (live.isComplete && record.state !== 'complete') {
+    const complete: ShareRecord = { ...record, state: 'complete' }
+    await env.records.saveShare(complete)
+    env.host.kept(holding, complete)
+  }
+  return live.heldBlocks * FORMAT.blockBytes
+}
+
+/** Feeds the extraction from the store and from the wire until nothing is missing; resolves to how many pieces were here before. */
+async function fill(
+  env: JobEnvironment,
+  live: LiveShare,
+  reader: ShareReader,
+  plan: Extraction,
+  onEvent: OnEvent,
+  signal: AbortSignal,
+): Promise<number> {
+  const totalBytes = countPositions(plan) * FORMAT.blockBytes
+  let done = 0
+  let reused = 0
+  const accept = async (position: number, block: Uint8Array): Promise<void> => {
+    if (!plan.needs(position)) return
+    try {
+      const key = await reader.keyOf(position)
+      const { piece } = await env.pool.openTaken('data', key, block)
+      await plan.accept(position, piece, signal)
+    } catch (error) {
+      if (!(error instanceof FormatError)) throw error
+      plan.damage(position, error) // the publisher's fault: the other files are still good
+    }
+    done++
+    onEvent({ type: 'progress', phase: 'fetch', doneBytes: done * FORMAT.blockBytes, totalBytes, peers: live.links.length })
+  }
+  const failed = Promise.withResolvers<never>()
+  failed.promise.catch(() => {}) // looked at by the races below; may fail after the last of them
+  const complete = Promise.withResolvers<void>()
+  const stop = live.onLeaf(async (position, block) => {
+    await accept(position, block).catch((error: unknown) => failed.reject(error))
+    if (isFilled(plan)) complete.resolve()
+  })
+  const onAbort = (): void => failed.reject(signal.reason)
+  signal.addEventListener('abort', onAbort, { once: true })
+  try {
+    if (reader.inline !== null && plan.needs(reader.dataBlocks)) await plan.accept(reader.dataBlocks, reader.inline, signal)
+    const missing: [number, number][] = []
+    const here: number[] = []
+    for (const [first, count] of [...plan.neededRanges()]) {
+      for (let position = first; position < first + count; position++) {
+        if (live.has(0, position)) here.push(position)
+        else if (missing.at(-1)?.[0] === position - (missing.at(-1)?.[1] ?? 0)) missing.at(-1)![1]++
+        else missing.push([position, 1])
+      }
+    }
+    for (const [first, count] of missing) live.wantLeaves(first, count, 2)
+    const fromStore = async (): Promise<void> => {
+      for (let position = here.pop(); position !== undefined; position = here.pop()) {
+        signal.throwIfAborted()
+        await accept(position, await live.block(position, 1, signal))
+        reused++
+      }
+    }
+    here.reverse()
+    await Promise.race([failed.promise, Promise.all(Array.from({ length: FETCH.readsAtOnceMax }, fromStore))])
+    if (!isFilled(plan)) await Promise.race([failed.promise, complete.promise])
+    return reused
+  } finally {
+    signal.removeEventListener('abort', onAbort)
+    stop()
+  }
+}
+
+const isFilled = (plan: Extraction): boolean => {
+  for (const _range of plan.neededRanges()) return false
+  return true
+}
+
+const countPositions = (plan: Extraction): number => {
+  let sum = 0
+  for (const [, count] of plan.neededRanges()) sum += count
+  return sum
+}
+
+function refuseBombs(reader: ShareReader, consent: boolean): void {
+  if (!reader.isExpansive || consent) return
+  throw new JobError('X7', `This share unpacks to ${reader.sizeBytes} bytes, over ${FORMAT.expansionMax} times what it weighs. If you expect that, say --yes.`, { exitCode: EXIT.needsConsent })
+}
+
+/** A single file may be given a name by its link; L4 on any other share. */
+function renameOf(reader: ShareReader, name: string | undefined): { rename: string } | null {
+  if (name === undefined) return null
+  if (reader.files !== 1) throw new FormatError('L4', 'a link may name a file only where the share is one file')
+  return { rename: name }
+}
+
+async function checkSpace(env: JobEnvironment, live: LiveShare): Promise<void> {
+  const missing = (live.dag?.shape.totalBytes ?? 0) - live.heldBlocks * FORMAT.blockBytes
+  const stats = await statfs(env.home)
+  const free = stats.bavail * stats.bsize
+  if (missing + STORAGE.freeBytesKept > free)
+    throw new FileError('NO_SPACE', `the home folder needs ${missing} bytes for sealed blocks and has ${free} free`, { path: env.home })
+}
+
+function recordOf(
+  known: ShareRecord | null,
+  cid: string,
+  readKey: ShareRecord['readKey'],
+  reader: ShareReader,
+  live: LiveShare,
+  under: string,
+): ShareRecord {
+  if (known !== null && known.role !== 'blind') return known
+  return {
+    cid,
+    role: 'reader',
+    readKey,
+    scope: null,
+    label: under === '' ? null : basename(under),
+    files: reader.files,
+    sizeBytes: reader.sizeBytes,
+    wireBytes: live.dag?.shape.totalBytes ?? null,
+    blockCount: live.dag?.shape.blockCount ?? null,
+    state: known?.state ?? 'partial',
+    addedMs: known?.addedMs ?? Date.now(),
+    announcedMs: known?.announcedMs ?? null,
+  }
+}
+
+/** Streams one file in order, fetching a little ahead. Blocks of a share that is not kept are dropped afterwards. */
+export async function* catJob(env: JobEnvironment, request: CatRequest, onEvent: OnEvent, outer: AbortSignal): AsyncGenerator<Uint8Array> {
+  yield* streamed(env, request, onEvent, outer, async function* (reader, live, under) {
+    refuseBombs(reader, request.consent)
+    const entry = await onlyFile(reader, under)
+    for await (const piece of readAhead(reader, live, entry)) yield piece
+  })
+}
+
+/** Lists the entries of a share, or of a folder in it, in order. */
+export async function* listJob(
+  env: JobEnvironment,
+  request: ListRequest,
+  onEvent: OnEvent,
+  outer: AbortSignal,
+): AsyncGenerator<ListedEntry> {
+  yield* streamed(env, request, onEvent, outer, async function* (reader, _live, under) {
+    for await (const entry of reader.entriesUnder(under)) yield listed(entry)
+  })
+}
+
+const listed = (entry: Entry): ListedEntry => ({
+  path: [entry.dir, entry.name].filter((part) => part !== '').join('/'),
+  sizeBytes: entry.sizeBytes,
+  isDirectory: entry.name === '',
+  executable: entry.executable,
+})
+
+async function onlyFile(reader: ShareReader, under: string): Promise<Entry> {
+  let found: Entry | null = null
+  for await (const entry of reader.entriesUnder(under)) {
+    if (entry.name === '' || found !== null) {
+      throw new JobError('NOT_ONE_FILE', 'Only one file can go to standard output. Name it with --path.', { exitCode: EXIT.usage })
+    }
+    found = entry
+  }
+  if (found === null)
+    throw new JobError('NOT_IN_SHARE', `There is no file "${under}" in this share. List it with \`shoal ls\`.`, { exitCode: EXIT.badLink })
+  return found
+}
+
+async function* readAhead(reader: ShareReader, live: LiveShare, entry: Entry): AsyncGenerator<Uint8Array> {
+  const positions = entry.extents.flatMap((extent) =>
+    extent.kind === 'hole' ? [] : [{ first: extent.position, count: extent.kind === 'blocks' ? extent.count : 1 }],
+  )
+  for (const { first, count } of positions) live.wantLeaves(first, Math.min(count, reader.dataBlocks - first), 2)
+  yield* reader.read(entry)
+}
+
+/** A share opened for reading only, as an async generator that lets go of it however it ends. */
+async function* streamed<T>(
+  env: JobEnvironment,
+  request: { link: string; path: string | null; wait: boolean; peers: string[] },
+  onEvent: OnEvent,
+  outer: AbortSignal,
+  read: (reader: ShareReader, live: LiveShare, under: string) => AsyncGenerator<T>,
+): AsyncGenerator<T> {
+  const link = await parseReadable(request.link)
+  const isKept = (await env.records.getShare(link.cid.text)) !== null
+  const stopped = new AbortController()
+  const opened = Promise.withResolvers<{ reader: ShareReader; live: LiveShare }>()
+  const finished = Promise.withResolvers<void>()
+  opened.promise.catch(() => {}) // thrown by the await below
+  const holding = withShare(env, link, request, onEvent, AbortSignal.any([outer, stopped.signal]), async (open) => {
+    opened.resolve({ reader: await readerOf(env, { ...open, link }), live: open.live })
+    await finished.promise
+    if (!isKept && (await env.records.getShare(link.cid.text)) === null) await dropBlocks(env, open.live.storedDigests)
+  })
+  holding.catch((error: unknown) => opened.reject(error))
+  try {
+    const { reader, live } = await opened.promise
+    yield* read(reader, live, request.path ?? link.path ?? '')
+  } finally {
+    finished.resolve()
+    await holding.catch(() => {}) // its error, if any, is the one being thrown
+    stopped.abort(new Error('reading ended'))
+  }
+}

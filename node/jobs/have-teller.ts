@@ -1,0 +1,88 @@
+/**
+ * Tells peers what we hold: everything at first, then news, collected for a moment so that a fast download does not flood its peers.
+ *
+ * Details go only to peers that know the shape of the share, and never to one that has it all.
+ */
+import { WIRE } from '../../protocol/limits.ts'
+import type { PeerLink } from '../network/peer-link.ts'
+import { asRuns, type Bitfield } from './bitfield.ts'
+
+/** What is known between us and one connected peer. */
+export interface Claim {
+  link: PeerLink
+  /** It has every block. */
+  hasAll: boolean
+  knowsShape: boolean
+  /** We told it that we have every block. */
+  toldAll: boolean
+}
+
+export interface Holdings {
+  readonly leaves: Bitfield
+  readonly isShapeKnown: boolean
+  readonly isComplete: boolean
+}
+
+const FLUSH_MS = 200
+/** More runs of news than this travel as a bitmap. */
+const RANGES_PER_FLUSH_MAX = 6
+
+export class HaveTeller {
+  readonly #claims: ReadonlyMap<string, Claim>
+  readonly #holdings: Holdings
+  #news: number[] = []
+  #timer: NodeJS.Timeout | undefined
+
+  constructor(claims: ReadonlyMap<string, Claim>, holdings: Holdings) {
+    this.#claims = claims
+    this.#holdings = holdings
+  }
+
+  /** All that we hold, as far as this peer can take it now. */
+  tellAll(claim: Claim): void {
+    const { isShapeKnown, isComplete, leaves } = this.#holdings
+    if (!isShapeKnown || claim.toldAll) return
+    if (isComplete) {
+      claim.toldAll = true
+      claim.link.sendHave({ kind: 'all' })
+    } else if (claim.knowsShape && leaves.held > 0) {
+      this.#sendBitmap(claim.link)
+    } else {
+      claim.link.sendHave({ kind: 'shape' })
+    }
+  }
+
+  /** All that we hold, to everybody: the shape has just become known. */
+  tellEverybody(): void {
+    for (const claim of this.#claims.values()) this.tellAll(claim)
+  }
+
+  /** One more leaf is held; peers hear of it within FLUSH_MS. */
+  note(index: number): void {
+    this.#news.push(index)
+    this.#timer ??= setTimeout(() => this.#flush(), FLUSH_MS).unref()
+  }
+
+  close(): void {
+    clearTimeout(this.#timer)
+  }
+
+  #flush(): void {
+    this.#timer = undefined
+    const runs = asRuns(this.#news)
+    this.#news = []
+    for (const claim of this.#claims.values()) {
+      if (claim.hasAll || !claim.knowsShape || claim.toldAll) continue
+      if (this.#holdings.isComplete) this.tellAll(claim)
+      else if (runs.length > RANGES_PER_FLUSH_MAX) this.#sendBitmap(claim.link)
+      else for (const [first, count] of runs) claim.link.sendHave({ kind: 'range', first, count })
+    }
+  }
+
+  #sendBitmap(link: PeerLink): void {
+    const { leaves } = this.#holdings
+    for (let first = 0; first < leaves.count; first += WIRE.havePageBytesMax * 8) {
+      link.sendHave({ kind: 'bitmap', first, bits: leaves.page(first, WIRE.havePageBytesMax) })
+    }
+  }
+}

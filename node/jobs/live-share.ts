@@ -1,0 +1,461 @@
+/**
+ * One share in memory: its tree, which blocks we hold, the peers that are connected for it, and the engine that fetches.
+ *
+ * It joins the swarm machine (what to ask of whom), peer links (the wire), the block store and the crypto pool. It decides nothing about
+ * peers by itself: the machines do. Jobs (get, seed, list) say what they want and wait; uploads.ts serves from it.
+ */
+import type { ShareCid } from '../../protocol/cid.ts'
+import { nodeCount, ShareDag } from '../../protocol/dag.ts'
+import { assert, FormatError } from '../../protocol/errors.ts'
+import { SWARM } from '../../protocol/limits.ts'
+import { Swarm, type SwarmAction, type SwarmEvent } from '../../protocol/swarm/swarm.ts'
+import type { CryptoPool } from '../crypto/pool.ts'
+import { nodePrimitives } from '../crypto/primitives.ts'
+import type { Log } from '../log.ts'
+import type { CloseReason, Have, PeerLink, PeerLinkHandlers } from '../network/peer-link.ts'
+import type { BlockStore } from '../storage/blocks.ts'
+import { Bitfield } from './bitfield.ts'
+import { type Claim, HaveTeller } from './have-teller.ts'
+import { ItemMap } from './item-map.ts'
+import { Waiters } from './waiters.ts'
+
+export interface LiveShareParts {
+  blocks: BlockStore
+  pool: CryptoPool
+  log: Log
+  /** Monotonic milliseconds. */
+  now(): number
+  /** [0, 1). */
+  random(): number
+  /** A peer asked for a block that we hold: uploads.ts decides when it goes out. */
+  onRequest(share: LiveShare, link: PeerLink, level: number, index: number): void
+  onCancel(share: LiveShare, link: PeerLink, level: number, index: number): void
+  /** The peer sent a block that is not what its name says. */
+  onBadBlock(share: LiveShare, link: PeerLink): void
+}
+
+/** Gets a block's bytes when it has been verified and stored; `bytes` may be kept. */
+export type LeafListener = (position: number, bytes: Uint8Array) => Promise<void>
+
+export class LiveShare implements PeerLinkHandlers {
+  readonly cid: ShareCid
+  readonly #parts: LiveShareParts
+  readonly #claims = new Map<string, Claim>()
+  readonly #waiters = new Waiters()
+  readonly #teller: HaveTeller
+  readonly #listeners = new Set<LeafListener>()
+  readonly #failures = new Set<(error: Error) => void>()
+  #dag: ShareDag | null = null
+  #map: ItemMap
+  #leaves = new Bitfield(0)
+  #nodes = new Bitfield(0)
+  #engine: Swarm | null = null
+  #wanted: { first: number; count: number; priority: number }[] = []
+  #timer: NodeJS.Timeout | undefined
+  /** What came over the wire since this share was opened, verified. */
+  fetchedBlocks = 0
+  fetchedBytes = 0
+  /** Digests of what was stored in this session, for shares that are not kept. */
+  readonly storedDigests: Uint8Array[] = []
+  /** performance time of the last moment at which a peer was connected. */
+  lastLinkedAt: number
+
+  constructor(cid: ShareCid, parts: LiveShareParts) {
+    this.cid = cid
+    this.#parts = parts
+    this.#map = new ItemMap(cid.codec, null)
+    this.#teller = new HaveTeller(this.#claims, this)
+    this.lastLinkedAt = parts.now()
+  }
+
+  get dag(): ShareDag | null {
+    return this.#dag
+  }
+
+  get links(): PeerLink[] {
+    return [...this.#claims.values()].map((claim) => claim.link)
+  }
+
+  get leaves(): Bitfield {
+    return this.#leaves
+  }
+
+  get isShapeKnown(): boolean {
+    return this.#dag !== null
+  }
+
+  get heldBlocks(): number {
+    return this.#leaves.held
+  }
+
+  get isComplete(): boolean {
+    return this.#dag !== null && this.#dag.missingNodes === 0 && this.#leaves.isFull
+  }
+
+  peerHasAll(peerId: string): boolean {
+    return this.#claims.get(peerId)?.hasAll ?? false
+  }
+
+  linkOf(peerId: string): PeerLink | undefined {
+    return this.#claims.get(peerId)?.link
+  }
+
+  /** Reads from the store what is already there of the tree. */
+  async load(signal: AbortSignal): Promise<void> {
+    const root = await this.#parts.blocks.get(this.cid.digest, signal)
+    if (root === null) return
+    await this.#openRoot(root)
+    const dag = this.#dag
+    assert(dag !== null, 'an opened root gives a tree')
+    for (let level = dag.shape.depth - 1; level >= 1; level--) {
+      for (let index = 0; index < nodeCount(dag.shape, level); index++) {
+        const digest = dag.digestOf(level, index)
+        if (digest === null || !this.#parts.blocks.has(digest)) continue
+        const bytes = await this.#parts.blocks.get(digest, signal)
+        if (bytes !== null) await this.#acceptNode(level, index, bytes)
+      }
+    }
+  }
+
+  /** Serves and fetches through `link` until it closes. */
+  async attach(link: PeerLink, signal: AbortSignal): Promise<CloseReason> {
+    const peer = link.remote.peerId
+    const claim: Claim = { link, hasAll: false, knowsShape: link.peerKnowsShape, toldAll: false }
+    this.#claims.set(peer, claim)
+    this.lastLinkedAt = this.#parts.now()
+    if (this.#dag !== null) link.learnShape(this.#dag.shape.blockCount, this.#expectedBytes)
+    this.#feed({ type: 'peerJoined', peer })
+    this.#teller.tellAll(claim)
+    try {
+      const reason = await link.run(this, signal)
+      this.#parts.log.debug('peer left', { peer, code: reason.code })
+      return reason
+    } finally {
+      if (this.#claims.get(peer) === claim) {
+        this.#claims.delete(peer)
+        this.lastLinkedAt = this.#parts.now()
+        this.#feed({ type: 'peerLeft', peer })
+      }
+    }
+  }
+
+  /** Wants leaves: 0 is the most urgent priority, 3 the least. What is held already is passed over. */
+  wantLeaves(first: number, count: number, priority: number): void {
+    if (this.#dag === null || this.#dag.missingNodes > 0) this.#wanted.push({ first, count, priority }) // asked again when names come in
+    this.#wantKnown(first, count, priority)
+  }
+
+  /** Wants every inner node: without them the leaves have no names. */
+  wantTree(): void {
+    const engine = this.#ensureEngine()
+    if (this.#dag === null) this.#feedTo(engine, { type: 'want', first: 0, count: 1, priority: 0 })
+    else if (this.#nodes.count > 0)
+      this.#feedTo(engine, { type: 'want', first: this.#map.leafCount, count: this.#nodes.count, priority: 0 })
+  }
+
+  /** Resolves once the shape of the share is known (its root node was verified). */
+  async shapeKnown(signal: AbortSignal): Promise<ShareDag> {
+    while (this.#dag === null) {
+      this.wantTree()
+      await this.#waiters.wait(-1, signal)
+    }
+    return this.#dag
+  }
+
+  /** The bytes of a leaf, fetched at `priority` when it is not here. */
+  async block(position: number, priority: number, signal: AbortSignal): Promise<Uint8Array> {
+    const dag = await this.shapeKnown(signal)
+    while (!this.#leaves.has(position)) {
+      if (!dag.isLeafKnown(position)) this.wantTree()
+      this.wantLeaves(position, 1, priority)
+      await this.#waiters.wait(position, signal)
+    }
+    const digest = dag.digestOf(0, position)
+    assert(digest !== null, 'a held leaf has a name')
+    const bytes = await this.#parts.blocks.get(digest, signal)
+    if (bytes === null) throw new Error(`block ${position} vanished from the store`)
+    return bytes
+  }
+
+  has(level: number, index: number): boolean {
+    const dag = this.#dag
+    if (dag === null) return false
+    if (level === 0) return index < this.#map.leafCount && this.#leaves.has(index)
+    if (level === 255) return dag.shape.depth > 0
+    return level < dag.shape.depth && index < nodeCount(dag.shape, level) && this.#nodes.has(this.#map.itemOf(level, index) - this.#map.leafCount)
+  }
+
+  digestOf(level: number, index: number): Uint8Array | null {
+    return level === 255 ? this.cid.digest : (this.#dag?.digestOf(level, index) ?? null)
+  }
+
+  /** A block that we thought we held cannot be read: do not offer it any more. */
+  lost(index: number): void {
+    this.#leaves.remove(index)
+  }
+
+  onLeaf(listener: LeafListener): () => void {
+    this.#listeners.add(listener)
+    return () => this.#listeners.delete(listener)
+  }
+
+  onFailure(listener: (error: Error) => void): () => void {
+    this.#failures.add(listener)
+    return () => this.#failures.delete(listener)
+  }
+
+  /** Stops all waits and timers; links are closed by whoever attached them. */
+  close(reason: Error): void {
+    clearTimeout(this.#timer)
+    this.#teller.close()
+    this.#fail(reason)
+  }
+
+  // What peer links tell.
+
+  hasAll(): boolean {
+    return this.isComplete
+  }
+
+  knowsShape(): boolean {
+    return this.#dag !== null
+  }
+
+  onHave(link: PeerLink, have: Have): void {
+    const peer = link.remote.peerId
+    const claim = this.#claims.get(peer)
+    if (claim === undefined || claim.link !== link) return
+    const first = !claim.knowsShape
+    claim.knowsShape = true
+    if (have.kind === 'all') {
+      claim.hasAll = true
+      const engine = this.#engine
+      if (engine !== null) this.#feedTo(engine, { type: 'peerHas', peer, first: 0, count: this.#map.itemCount })
+    } else if (have.kind === 'range') {
+      this.#peerHas(peer, have.first, have.count)
+    } else if (have.kind === 'bitmap') {
+      this.#peerHasBitmap(peer, have.first, have.bits)
+    }
+    if (first) this.#teller.tellAll(claim)
+  }
+
+  onProgress(link: PeerLink, level: number, index: number, bytes: number): void {
+    if (this.#isLateRoot(level)) return
+    this.#feed({ type: 'progress', peer: link.remote.peerId, item: this.#map.itemOf(level, index), bytes })
+  }
+
+  async onBlock(link: PeerLink, level: number, index: number, given: Uint8Array): Promise<void> {
+    const peer = link.remote.peerId
+    const item = this.#map.itemOf(level, index)
+    const engine = this.#engine
+    if (engine === null || this.#isLateRoot(level)) return
+    this.#feedTo(engine, { type: 'received', peer, item })
+    const { digest, bytes } = await this.#parts.pool.hashTaken(given)
+    const expected = this.digestOf(level, index)
+    if (expected === null || !sameBytes(digest, expected)) {
+      this.#feedTo(engine, { type: 'rejected', peer, item, reason: 'hash' })
+      return
+    }
+    if (this.has(level, index)) {
+      this.#feedTo(engine, { type: 'verified', peer, item }) // the second copy of an endgame
+      return
+    }
+    try {
+      if (await this.#parts.blocks.put(expected, bytes, NEVER)) this.storedDigests.push(expected.slice())
+    } catch (error) {
+      this.#feedTo(engine, { type: 'rejected', peer, item, reason: 'store' })
+      this.#fail(error instanceof Error ? error : new Error(String(error)))
+      return
+    }
+    this.fetchedBlocks++
+    this.fetchedBytes += bytes.byteLength
+    await this.#accepted(engine, peer, item, level, index, bytes)
+  }
+
+  onAbsent(link: PeerLink, level: number, index: number): void {
+    if (this.#isLateRoot(level)) return
+    this.#feed({ type: 'rejected', peer: link.remote.peerId, item: this.#map.itemOf(level, index), reason: 'absent' })
+  }
+
+  onRequest(link: PeerLink, level: number, index: number): void {
+    if (!this.has(level, index)) link.absent(level, index)
+    else this.#parts.onRequest(this, link, level, index)
+  }
+
+  onCancel(link: PeerLink, level: number, index: number): void {
+    this.#parts.onCancel(this, link, level, index)
+  }
+
+  onPeers(): void {
+    // Peer exchange is read and bounded by the session; this version finds peers through the DHT and hints only.
+  }
+
+  /** A second copy of the root node, asked for before the first came: it is no item of the engine any more. */
+  #isLateRoot(level: number): boolean {
+    return level === 255 && this.#dag !== null
+  }
+
+  readonly #expectedBytes = (level: number, index: number): number | null => this.#dag?.bytesOf(level, index) ?? null
+
+  async #openRoot(bytes: Uint8Array): Promise<void> {
+    const dag = await ShareDag.open(nodePrimitives, this.cid, bytes)
+    if (this.#dag !== null) return
+    this.#dag = dag
+    this.#leaves = new Bitfield(dag.shape.blockCount)
+    this.#map = new ItemMap(this.cid.codec, dag)
+    this.#nodes = new Bitfield(this.#map.nodeCount)
+    this.#engine = null // items mean something else from here on
+    this.#markHeld()
+    for (const claim of this.#claims.values()) claim.link.learnShape(dag.shape.blockCount, this.#expectedBytes)
+  }
+
+  async #acceptNode(level: number, index: number, bytes: Uint8Array): Promise<void> {
+    const dag = this.#dag
+    assert(dag !== null, 'inner nodes come after the root')
+    await dag.acceptNode(level, index, bytes)
+    this.#nodes.add(this.#map.itemOf(level, index) - this.#map.leafCount)
+    if (level === 1) this.#markHeld(index)
+  }
+
+  /** Looks up which of the leaves that have names are in the store: all of them, or those below one node. */
+  #markHeld(node?: number): void {
+    const dag = this.#dag
+    assert(dag !== null, 'only leaves of a known tree are held')
+    const width = 1024
+    const first = node === undefined ? 0 : node * width
+    const end = node === undefined ? this.#map.leafCount : Math.min(this.#map.leafCount, first + width)
+    for (let index = first; index < end; index++) {
+      const digest = dag.digestOf(0, index)
+      if (digest !== null && this.#parts.blocks.has(digest)) this.#leaves.add(index)
+    }
+  }
+
+  async #accepted(engine: Swarm, peer: string, item: number, level: number, index: number, bytes: Uint8Array): Promise<void> {
+    if (level === 0 && this.#dag !== null) {
+      this.#leaves.add(index)
+      this.#feedTo(engine, { type: 'verified', peer, item })
+      this.#teller.note(index)
+      this.#waiters.wake(index)
+      await this.#tellListeners(index, bytes)
+      return
+    }
+    try {
+      if (this.#dag === null) await this.#openRoot(bytes)
+      else await this.#acceptNode(level, index, bytes)
+    } catch (error) {
+      if (!(error instanceof FormatError)) throw error
+      this.#feedTo(engine, { type: 'verified', peer, item }) // the hash was right: the publisher made it so, not this peer
+      this.#fail(error)
+      return
+    }
+    if (engine === this.#engine) this.#feedTo(engine, { type: 'verified', peer, item })
+    this.#ensureEngine()
+    for (const want of this.#wanted) this.#wantKnown(want.first, want.count, want.priority)
+    this.#teller.tellEverybody()
+    this.#waiters.wakeAll()
+  }
+
+  async #tellListeners(position: number, bytes: Uint8Array): Promise<void> {
+    const listeners = [...this.#listeners]
+    await Promise.all(listeners.map((listener, i) => listener(position, i === listeners.length - 1 ? bytes : bytes.slice())))
+  }
+
+  /** The engine, made on first use with all that is known of peers and of what is held. */
+  #ensureEngine(): Swarm {
+    if (this.#engine !== null) return this.#engine
+    const engine = new Swarm(this.#map.itemCount, SWARM, this.#parts.random)
+    this.#engine = engine
+    if (this.#dag !== null) {
+      for (const [first, count] of this.#leaves.runs()) this.#feedTo(engine, { type: 'have', first, count })
+      for (const [first, count] of this.#nodes.runs()) this.#feedTo(engine, { type: 'have', first: this.#map.leafCount + first, count })
+    }
+    for (const [peer, claim] of this.#claims) {
+      this.#feedTo(engine, { type: 'peerJoined', peer })
+      if (claim.hasAll) this.#feedTo(engine, { type: 'peerHas', peer, first: 0, count: this.#map.itemCount })
+      else if (this.#dag === null && claim.knowsShape) this.#feedTo(engine, { type: 'peerHas', peer, first: 0, count: 1 })
+    }
+    if (this.#dag !== null && this.#nodes.held < this.#nodes.count) {
+      this.#feedTo(engine, { type: 'want', first: this.#map.leafCount, count: this.#nodes.count, priority: 0 })
+    }
+    return engine
+  }
+
+  #peerHas(peer: string, first: number, count: number): void {
+    const engine = this.#engine
+    if (engine === null || this.#dag === null) return
+    if (this.#nodes.count > 0) this.#feedTo(engine, { type: 'peerHas', peer, first: this.#map.leafCount, count: this.#nodes.count }) // absent ones are answered so
+    this.#feedTo(engine, { type: 'peerHas', peer, first, count })
+  }
+
+  #peerHasBitmap(peer: string, first: number, bits: Uint8Array): void {
+    let from = -1
+    const end = Math.min(bits.byteLength * 8, this.#map.leafCount - first)
+    for (let i = 0; i <= end; i++) {
+      const isSet = i < end && ((bits[i >> 3] ?? 0) & (0x80 >> (i & 7))) !== 0
+      if (isSet && from < 0) from = i
+      if (!isSet && from >= 0) {
+        this.#peerHas(peer, first + from, i - from)
+        from = -1
+      }
+    }
+  }
+
+  /** Wants those leaves of the range that have names and are not held. */
+  #wantKnown(first: number, count: number, priority: number): void {
+    const dag = this.#dag
+    if (dag === null) return
+    const engine = this.#ensureEngine()
+    let from = -1
+    const end = Math.min(first + count, this.#map.leafCount)
+    for (let i = first; i <= end; i++) {
+      const isMissing = i < end && !this.#leaves.has(i) && dag.isLeafKnown(i)
+      if (isMissing && from < 0) from = i
+      if (!isMissing && from >= 0) {
+        this.#feedTo(engine, { type: 'want', first: from, count: i - from, priority })
+        from = -1
+      }
+    }
+  }
+
+  #feed(event: SwarmEvent): void {
+    if (this.#engine !== null) this.#feedTo(this.#engine, event)
+  }
+
+  #feedTo(engine: Swarm, event: SwarmEvent): void {
+    const actions = engine.handle(event, this.#parts.now())
+    if (engine !== this.#engine) return // the shape became known meanwhile: the old engine's wishes are void
+    for (const action of actions) this.#perform(action)
+    this.#schedule()
+  }
+
+  #perform(action: SwarmAction): void {
+    if (action.type === 'done') return
+    const claim = this.#claims.get(action.peer)
+    if (claim === undefined) return
+    if (action.type === 'dropPeer') {
+      this.#parts.onBadBlock(this, claim.link)
+      return
+    }
+    const { level, index } = this.#map.placeOf(action.item)
+    if (action.type === 'request') claim.link.request(level, index)
+    else claim.link.cancel(level, index)
+  }
+
+  #schedule(): void {
+    clearTimeout(this.#timer)
+    const at = this.#engine?.nextTimeout()
+    if (at === undefined) return
+    this.#timer = setTimeout(() => this.#feed({ type: 'tick' }), Math.max(1, Math.ceil(at - this.#parts.now())))
+    this.#timer.unref()
+  }
+
+  #fail(error: Error): void {
+    this.#waiters.failAll(error)
+    for (const listener of [...this.#failures]) listener(error)
+  }
+}
+
+/** Stored blocks are never abandoned half-way: the write ends on its own. */
+const NEVER = new AbortController().signal
+
+const sameBytes = (a: Uint8Array, b: Uint8Array): boolean => a.byteLength === b.byteLength && a.every((byte, i) => byte === b[i])

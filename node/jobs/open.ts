@@ -1,0 +1,119 @@
+/**
+ * What get, cat, ls and seed have in common: parse the link, hold the share, look for peers, give up when nobody is there.
+ */
+import { EXIT } from '../../protocol/errors.ts'
+import { FIND } from '../../protocol/limits.ts'
+import { type Link, parseLink } from '../../protocol/link.ts'
+import { ShareReader } from '../../protocol/reader.ts'
+import type { Secret } from '../../protocol/secret.ts'
+import { JobError, type JobEvent } from '../control/api.ts'
+import { nodePrimitives } from '../crypto/primitives.ts'
+import { parsePeerAddress } from '../network/peer-address.ts'
+import type { FoundPeer } from '../network/stack.ts'
+import type { JobEnvironment } from './environment.ts'
+import type { LiveShare } from './live-share.ts'
+import type { Holding } from './swarm-host.ts'
+
+export interface OpenRequest {
+  link: string
+  wait: boolean
+  peers: string[]
+}
+
+export interface OpenShare {
+  link: Link
+  holding: Holding
+  live: LiveShare
+  /** Aborts with the caller's signal, when the share turns out damaged, and when no seeder is online. */
+  signal: AbortSignal
+}
+
+export interface ReadableShare extends OpenShare {
+  reader: ShareReader
+}
+
+/** Parses a link that must carry a read key. */
+export async function parseReadable(text: string): Promise<Link & { readKey: Secret }> {
+  const link = await parseLink(nodePrimitives, text)
+  if (link.readKey === null) {
+    throw new JobError('NO_KEY', 'This is a seed link: it carries no key to read with. Use `shoal seed` to host it, or ask the sender for the share link.', { exitCode: EXIT.usage })
+  }
+  return { ...link, readKey: link.readKey }
+}
+
+/** Runs `job` on a share that is held, sought and watched until the job ends. */
+export async function withShare<T>(
+  env: JobEnvironment,
+  link: Link,
+  request: OpenRequest,
+  onEvent: (event: JobEvent) => void,
+  outer: AbortSignal,
+  job: (open: OpenShare) => Promise<T>,
+): Promise<T> {
+  const hints = [...request.peers, ...link.peers].map(asPeer)
+  const { holding, live, release } = await env.host.hold(link.cid, outer)
+  const ended = new AbortController()
+  const stopFailure = live.onFailure((error) => ended.abort(error))
+  const signal = AbortSignal.any([outer, ended.signal])
+  const watch = watchSeeders(env, holding, live, request.wait, onEvent, (error) => ended.abort(error))
+  try {
+    if (!live.isComplete) env.host.seek(holding, hints)
+    return await job({ link, holding, live, signal })
+  } finally {
+    clearInterval(watch)
+    stopFailure()
+    release()
+  }
+}
+
+/** Opens the index of a share: root node, root block; pages come as they are asked for. */
+export async function readerOf(env: JobEnvironment, open: OpenShare & { link: Link & { readKey: Secret } }): Promise<ShareReader> {
+  const { live, signal, link } = open
+  const dag = await live.shapeKnown(signal)
+  live.wantTree()
+  return await ShareReader.open({
+    opener: env.pool.opener,
+    primitives: nodePrimitives,
+    readKey: link.readKey,
+    shape: dag.shape,
+    fetchBlock: (position) => live.block(position, 0, signal),
+  })
+}
+
+function asPeer(address: string): FoundPeer {
+  const peer = parsePeerAddress(address)
+  if (peer === null)
+    throw new JobError('BAD_ADDRESS', `"${address}" is no peer address: it must be a multiaddr that ends in /p2p/PEER-ID.`, { exitCode: EXIT.usage })
+  return peer
+}
+
+/** Gives up when nobody was reachable for a while and the look-ups came back empty; with `wait` it looks for ever. */
+function watchSeeders(
+  env: JobEnvironment,
+  holding: Holding,
+  live: LiveShare,
+  wait: boolean,
+  onEvent: (event: JobEvent) => void,
+  giveUp: (error: JobError) => void,
+): NodeJS.Timeout {
+  const since = env.host.now()
+  const findsBefore = holding.findsDone
+  live.lastLinkedAt = since
+  return setInterval(() => {
+    if (live.links.length > 0 || live.isComplete) return
+    const aloneMs = env.host.now() - live.lastLinkedAt
+    onEvent({ type: 'progress', phase: 'find', doneBytes: live.fetchedBytes, totalBytes: null, peers: 0 })
+    if (wait) return
+    const isIdle = holding.dialling.size === 0 && holding.findsRunning === 0
+    const enough = isIdle && holding.findsDone - findsBefore >= FIND.emptyFindsMax && aloneMs >= FIND.aloneMinMs
+    if (!env.host.isOnline || enough || aloneMs >= FIND.aloneMaxMs) giveUp(noSeeder(live))
+  }, FIND.watchMs)
+}
+
+function noSeeder(live: LiveShare): JobError {
+  const next =
+    live.fetchedBlocks > 0
+      ? `The last seeder left after ${live.fetchedBlocks} blocks; they are kept, and the same command goes on from there.`
+      : 'Keep looking with --wait, or ask the sender to keep `shoal share` or `shoal seed` running.'
+  return new JobError('NO_SEEDER', `No seeder is online for this link. ${next}`, { exitCode: EXIT.noSeeder })
+}

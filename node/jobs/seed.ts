@@ -1,0 +1,93 @@
+/**
+ * `seed`: hosts a share without reading it: fetches every block, checks them against the tree, keeps and announces them.
+ *
+ * Works with a seed link or a share link; the key of a share link is not used and not kept.
+ */
+import { statfs } from 'node:fs/promises'
+import { FORMAT, STORAGE } from '../../protocol/limits.ts'
+import { parseLink } from '../../protocol/link.ts'
+import type { JobEvent, SeedRequest, SeedResult } from '../control/api.ts'
+import { nodePrimitives } from '../crypto/primitives.ts'
+import { FileError } from '../storage/file-error.ts'
+import type { ShareRecord } from '../storage/records.ts'
+import type { JobEnvironment } from './environment.ts'
+import type { LiveShare } from './live-share.ts'
+import { withShare } from './open.ts'
+
+export async function seedJob(
+  env: JobEnvironment,
+  request: SeedRequest,
+  onEvent: (event: JobEvent) => void,
+  outer: AbortSignal,
+): Promise<SeedResult> {
+  const link = await parseLink(nodePrimitives, request.link)
+  return await withShare(env, link, request, onEvent, outer, async ({ live, holding, signal }) => {
+    const before = { blocks: live.fetchedBlocks, bytes: live.fetchedBytes }
+    const { shape } = await live.shapeKnown(signal)
+    await checkSpace(env.home, shape.totalBytes - live.heldBlocks * FORMAT.blockBytes)
+    const known = await env.records.getShare(link.cid.text)
+    const record: ShareRecord = known ?? {
+      cid: link.cid.text,
+      role: 'blind',
+      readKey: null,
+      scope: null,
+      label: null,
+      files: null,
+      sizeBytes: null,
+      wireBytes: shape.totalBytes,
+      blockCount: shape.blockCount,
+      state: 'partial',
+      addedMs: Date.now(),
+      announcedMs: null,
+    }
+    await env.records.saveShare(record)
+    env.host.kept(holding, record)
+    await fetchAll(live, onEvent, signal)
+    if (record.state !== 'complete') {
+      const complete: ShareRecord = { ...record, state: 'complete' }
+      await env.records.saveShare(complete)
+      env.host.kept(holding, complete)
+    }
+    return {
+      cid: link.cid.text,
+      wireBytes: shape.totalBytes,
+      blockCount: shape.blockCount,
+      fetchedBytes: live.fetchedBytes - before.bytes,
+      fetchedBlocks: live.fetchedBlocks - before.blocks,
+    }
+  })
+}
+
+/** Fetches every node and leaf that is missing. */
+export async function fetchAll(live: LiveShare, onEvent: (event: JobEvent) => void, signal: AbortSignal): Promise<void> {
+  const { shape } = await live.shapeKnown(signal)
+  const filled = Promise.withResolvers<void>()
+  const stop = live.onLeaf(async () => {
+    onEvent({
+      type: 'progress',
+      phase: 'fetch',
+      doneBytes: live.heldBlocks * FORMAT.blockBytes,
+      totalBytes: shape.totalBytes,
+      peers: live.links.length,
+    })
+    if (live.isComplete) filled.resolve()
+  })
+  const onAbort = (): void => filled.reject(signal.reason)
+  signal.addEventListener('abort', onAbort, { once: true })
+  try {
+    signal.throwIfAborted()
+    live.wantTree()
+    live.wantLeaves(0, shape.blockCount, 2)
+    if (!live.isComplete) await filled.promise
+  } finally {
+    signal.removeEventListener('abort', onAbort)
+    stop()
+  }
+}
+
+async function checkSpace(home: string, neededBytes: number): Promise<void> {
+  const stats = await statfs(home)
+  const free = stats.bavail * stats.bsize
+  if (neededBytes + STORAGE.freeBytesKept > free)
+    throw new FileError('NO_SPACE', `the home folder needs ${neededBytes} bytes and has ${free} free`, { path: home })
+}

@@ -1,0 +1,115 @@
+/**
+ * Serves blocks: the driver of the upload machine, one for the whole node.
+ *
+ * The machine says whose request is next; this reads the block (verified by the store on the way), writes it to the peer within its
+ * credit, and reports what was sent. A block that turns out damaged is answered "not here" and is never offered again.
+ */
+import { UPLOAD } from '../../protocol/limits.ts'
+import { Upload, type UploadAction, type UploadEvent } from '../../protocol/swarm/upload.ts'
+import type { Log } from '../log.ts'
+import { groupOf } from '../network/peer-address.ts'
+import type { PeerLink } from '../network/peer-link.ts'
+import type { BlockStore } from '../storage/blocks.ts'
+import { FileError } from '../storage/file-error.ts'
+import type { LiveShare } from './live-share.ts'
+
+interface Client {
+  share: LiveShare
+  link: PeerLink
+}
+
+export class Uploads {
+  readonly #machine: Upload
+  readonly #clients = new Map<string, Client>()
+  readonly #blocks: BlockStore
+  readonly #log: Log
+  readonly #now: () => number
+  readonly #groupPrivate: boolean
+  readonly #stopped = new AbortController()
+  #timer: NodeJS.Timeout | undefined
+
+  constructor(parts: { blocks: BlockStore; log: Log; now: () => number; random: () => number; groupPrivate: boolean }) {
+    this.#machine = new Upload(UPLOAD, parts.random)
+    this.#blocks = parts.blocks
+    this.#log = parts.log
+    this.#now = parts.now
+    this.#groupPrivate = parts.groupPrivate
+  }
+
+  join(share: LiveShare, link: PeerLink): void {
+    const peer = clientOf(share, link)
+    this.#clients.set(peer, { share, link })
+    this.#feed({ type: 'peerJoined', peer, group: groupOf(link.remote.address, this.#groupPrivate) })
+  }
+
+  leave(share: LiveShare, link: PeerLink): void {
+    const peer = clientOf(share, link)
+    if (this.#clients.get(peer)?.link !== link) return
+    this.#clients.delete(peer)
+    this.#feed({ type: 'peerLeft', peer })
+  }
+
+  requested(share: LiveShare, link: PeerLink, level: number, index: number): void {
+    const bytes = share.dag?.bytesOf(level, index) ?? 0
+    this.#feed({ type: 'requested', peer: clientOf(share, link), level, index, bytes })
+  }
+
+  cancelled(share: LiveShare, link: PeerLink, level: number, index: number): void {
+    this.#feed({ type: 'cancelled', peer: clientOf(share, link), level, index })
+  }
+
+  stop(): void {
+    clearTimeout(this.#timer)
+    this.#stopped.abort(new Error('uploads stopped'))
+  }
+
+  #feed(event: UploadEvent): void {
+    for (const action of this.#machine.handle(event, this.#now())) this.#perform(action)
+    clearTimeout(this.#timer)
+    const at = this.#machine.nextTimeout()
+    if (at === undefined || this.#stopped.signal.aborted) return
+    this.#timer = setTimeout(() => this.#feed({ type: 'tick' }), Math.max(1, Math.ceil(at - this.#now())))
+    this.#timer.unref()
+  }
+
+  #perform(action: UploadAction): void {
+    const client = this.#clients.get(action.peer)
+    if (client === undefined) return
+    const { peer, level, index } = action
+    this.#serve(client, level, index).then(
+      (bytes) => this.#feed({ type: 'served', peer, level, index, bytes }),
+      (error: unknown) => {
+        this.#log.debug('serving a block failed', { error })
+        this.#feed({ type: 'served', peer, level, index, bytes: 0 })
+      },
+    )
+  }
+
+  async #serve(client: Client, level: number, index: number): Promise<number> {
+    const { share, link } = client
+    const block = await this.#read(share, level, index)
+    if (block === null) {
+      link.absent(level, index)
+      return 0
+    }
+    return (await link.serve(level, index, block, this.#stopped.signal)) ? block.byteLength : 0
+  }
+
+  async #read(share: LiveShare, level: number, index: number): Promise<Uint8Array | null> {
+    const digest = share.digestOf(level, index)
+    if (digest === null) return null
+    try {
+      const block = await this.#blocks.get(digest, this.#stopped.signal)
+      if (block === null && level === 0) share.lost(index)
+      return block
+    } catch (error) {
+      if (!(error instanceof FileError)) throw error
+      this.#log.error('a stored block cannot be read', { error })
+      if (level === 0) share.lost(index)
+      return null
+    }
+  }
+}
+
+/** One peer may fetch several shares over streams of their own. */
+const clientOf = (share: LiveShare, link: PeerLink): string => `${link.remote.peerId} ${share.cid.text}`

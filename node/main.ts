@@ -1,0 +1,293 @@
+/**
+ * Composition: builds the parts of a node in order, stops them in reverse. The only file that wires.
+ *
+ * `openNode` gives a running node: the daemon, a one-shot `get`, or (offline) a look into the home folder without touching the network.
+ */
+import { EXIT } from '../protocol/errors.ts'
+import { NODE, WAITS } from '../protocol/limits.ts'
+import type { Config } from './config.ts'
+import { JobError, type JobEvent, type PeerSummary, type ShareSummary, type ShoalApi, type StatusResult, VERSION } from './control/api.ts'
+import { socketPathFor } from './control/client.ts'
+import { serveControl } from './control/server.ts'
+import { CryptoPool } from './crypto/pool.ts'
+import type { JobEnvironment } from './jobs/environment.ts'
+import { asJobError } from './jobs/failure.ts'
+import { unseedJob } from './jobs/gc.ts'
+import { catJob, getJob, listJob } from './jobs/get.ts'
+import { seedJob } from './jobs/seed.ts'
+import { shareJob } from './jobs/share.ts'
+import { type Holding, SwarmHost } from './jobs/swarm-host.ts'
+import type { Log } from './log.ts'
+import { createIdentity, createStack, peerIdOf, type Stack } from './network/stack.ts'
+import { openBlockStore } from './storage/blocks.ts'
+import { diskFileSystem } from './storage/fs.ts'
+import { loadOrCreateSecret, prepareHome, readOrCreateFile } from './storage/home.ts'
+import { openRecords } from './storage/records.ts'
+
+export interface ShoalNode {
+  api: ShoalApi
+  peerId: string
+  addresses(): string[]
+  socketPath: string
+  stop(): Promise<void>
+  /** Resolves when no job runs. */
+  whenIdle(): Promise<void>
+  /** Resolves when the node has stopped, whoever asked for it. */
+  whenStopped(): Promise<void>
+}
+
+export interface NodeOptions {
+  oneShot: boolean
+  /** Opens the home only: no socket, no peers. */
+  offline?: boolean
+  log: Log
+}
+
+/** Starts a node on `config.home`. Throws JobError HOME_LOCKED when another process runs one there. */
+export async function openNode(config: Config, options: NodeOptions): Promise<ShoalNode> {
+  const { log } = options
+  const undo: (() => Promise<void>)[] = []
+  const unwind = async (): Promise<void> => {
+    for (const step of undo.splice(0).reverse()) await step().catch((error: unknown) => log.warn('a part did not stop cleanly', { error }))
+  }
+  try {
+    const parts = await openStorage(config, log, undo)
+    const identity = peerIdOf(parts.identity)
+    const stack = options.offline === true ? null : await openStack(config, parts, log)
+    if (stack !== null) undo.push(() => stack.stop())
+    const host = new SwarmHost({
+      stack,
+      blocks: parts.blocks,
+      records: parts.records,
+      pool: parts.pool,
+      log,
+      groupPrivate: config.groupPrivate,
+    })
+    undo.push(() => host.stop())
+    await host.start()
+    const env: JobEnvironment = { ...parts, home: config.home, host, log, isOneShot: options.oneShot }
+    const node = new RunningNode(config, env, stack, identity.text, unwind)
+    if (options.offline !== true) {
+      const server = await serveControl({ api: node.api, socketPath: node.socketPath, log, signal: node.signal })
+      undo.push(() => server.close())
+    }
+    return node
+  } catch (error) {
+    await unwind()
+    throw asJobError(error)
+  }
+}
+
+interface StorageParts {
+  identity: Uint8Array
+  nodeSecret: Uint8Array
+  blocks: JobEnvironment['blocks']
+  records: JobEnvironment['records']
+  pool: CryptoPool
+}
+
+async function openStorage(config: Config, log: Log, undo: (() => Promise<void>)[]): Promise<StorageParts> {
+  const paths = await prepareHome(config.home)
+  const records = await openRecords({ file: paths.recordsFile, log })
+  undo.push(() => records.close())
+  const identity = await readOrCreateFile(paths.identityFile, createIdentity)
+  const nodeSecret = (await loadOrCreateSecret(paths, 'node-secret', NODE.secretBytes)).reveal()
+  const pool = new CryptoPool()
+  undo.push(() => pool.close())
+  const blocks = await openBlockStore({
+    dir: config.home,
+    fs: diskFileSystem,
+    verify: (bytes) => pool.hashTaken(bytes),
+    log,
+    signal: new AbortController().signal,
+  })
+  undo.push(() => blocks.close())
+  return { identity, nodeSecret, blocks, records, pool }
+}
+
+async function openStack(config: Config, parts: StorageParts, log: Log): Promise<Stack> {
+  return await createStack({
+    identity: parts.identity,
+    network: config.network,
+    listen: config.listen,
+    bootstrap: config.bootstrap,
+    mdns: config.mdns,
+    datastore: parts.records.datastore(),
+    log,
+    groupPrivate: config.groupPrivate,
+  })
+}
+
+class RunningNode implements ShoalNode {
+  readonly peerId: string
+  readonly socketPath: string
+  readonly api: ShoalApi
+  readonly #config: Config
+  readonly #env: JobEnvironment
+  readonly #stack: Stack | null
+  readonly #unwind: () => Promise<void>
+  readonly #startedAt = Date.now()
+  readonly #ending = new AbortController()
+  readonly #stopped = Promise.withResolvers<void>()
+  readonly #idle = new Set<() => void>()
+  #jobs = 0
+  #stopping: Promise<void> | null = null
+
+  constructor(config: Config, env: JobEnvironment, stack: Stack | null, peerId: string, unwind: () => Promise<void>) {
+    this.#config = config
+    this.#env = env
+    this.#stack = stack
+    this.#unwind = unwind
+    this.peerId = peerId
+    this.socketPath = socketPathFor(config.home)
+    this.api = this.#makeApi()
+  }
+
+  /** Aborts when the node begins to stop. */
+  get signal(): AbortSignal {
+    return this.#ending.signal
+  }
+
+  addresses(): string[] {
+    return this.#stack?.addresses() ?? []
+  }
+
+  whenStopped(): Promise<void> {
+    return this.#stopped.promise
+  }
+
+  whenIdle(): Promise<void> {
+    if (this.#jobs === 0) return Promise.resolve()
+    return new Promise((resolve) => this.#idle.add(resolve))
+  }
+
+  stop(): Promise<void> {
+    this.#stopping ??= (async () => {
+      this.#ending.abort(new JobError('STOPPED', 'The node was stopped. Run the same command again to go on.', { exitCode: EXIT.interrupted }))
+      await Promise.race([this.whenIdle(), new Promise((resolve) => setTimeout(resolve, WAITS.stopMs / 2).unref())])
+      await this.#unwind()
+      this.#stopped.resolve()
+    })()
+    return this.#stopping
+  }
+
+  #makeApi(): ShoalApi {
+    const env = this.#env
+    return {
+      share: (request, onEvent, signal) => this.#job(signal, (inner) => shareJob(env, request, onEvent, inner)),
+      get: (request, onEvent, signal) => this.#job(signal, (inner) => getJob(env, request, onEvent, inner)),
+      seed: (request, onEvent, signal) => this.#job(signal, (inner) => seedJob(env, request, onEvent, inner)),
+      cat: (request, onEvent, signal) => this.#stream(signal, (inner) => catJob(env, request, onEvent, inner)),
+      list: (request, onEvent, signal) => this.#stream(signal, (inner) => listJob(env, request, onEvent, inner)),
+      unseed: (request, signal) => this.#job(signal, (inner) => unseedJob(env, request.cid, inner)),
+      shares: async () =>
+        await Promise.all((await env.records.listShares()).map((record) => this.#summary(env.host.holding(record.cid), record))),
+      status: () => Promise.resolve(this.#status()),
+      peers: () => Promise.resolve(this.#peers()),
+      identity: () => Promise.resolve({ peerId: this.peerId, addresses: this.addresses() }),
+      stop: () => {
+        setImmediate(() => void this.stop())
+        return Promise.resolve()
+      },
+    }
+  }
+
+  async #job<T>(signal: AbortSignal, run: (signal: AbortSignal) => Promise<T>): Promise<T> {
+    this.#begin()
+    const inner = AbortSignal.any([signal, this.#ending.signal])
+    try {
+      return await run(inner)
+    } catch (error) {
+      throw asJobError(inner.aborted && inner.reason instanceof JobError ? inner.reason : error)
+    } finally {
+      this.#end()
+    }
+  }
+
+  async *#stream<T>(signal: AbortSignal, run: (signal: AbortSignal) => AsyncGenerator<T>): AsyncGenerator<T> {
+    this.#begin()
+    try {
+      yield* run(AbortSignal.any([signal, this.#ending.signal]))
+    } catch (error) {
+      throw asJobError(error)
+    } finally {
+      this.#end()
+    }
+  }
+
+  #begin(): void {
+    this.#ending.signal.throwIfAborted()
+    if (this.#jobs >= NODE.jobsMax)
+      throw new JobError('BUSY', `This node runs ${NODE.jobsMax} jobs already. Wait for one to end.`, { exitCode: EXIT.badInput })
+    this.#jobs++
+  }
+
+  #end(): void {
+    this.#jobs--
+    if (this.#jobs > 0) return
+    for (const wake of [...this.#idle]) wake()
+    this.#idle.clear()
+  }
+
+  #summary(holding: Holding | undefined, record: NonNullable<Holding['record']>): ShareSummary {
+    const live = holding?.live
+    const isComplete = record.state === 'complete'
+    return {
+      cid: record.cid,
+      role: record.role,
+      label: record.label,
+      files: record.files,
+      sizeBytes: record.sizeBytes,
+      wireBytes: record.wireBytes,
+      state: record.state,
+      seeding: this.#stack !== null,
+      peers: live?.links.length ?? 0,
+      haveBlocks: live?.heldBlocks ?? (isComplete ? (record.blockCount ?? 0) : 0),
+      blockCount: record.blockCount,
+      announcedMs: holding?.record?.announcedMs ?? record.announcedMs,
+    }
+  }
+
+  #status(): StatusResult {
+    const links = this.#env.host.holdings().flatMap((holding) => holding.live?.links ?? [])
+    const totals = this.#env.host.totals()
+    return {
+      peerId: this.peerId,
+      version: VERSION,
+      network: this.#config.network,
+      addresses: this.addresses(),
+      uptimeSeconds: Math.floor((Date.now() - this.#startedAt) / 1000),
+      shares: this.#env.host.holdings().filter((holding) => holding.record !== null).length,
+      blocks: this.#env.blocks.count,
+      connections: this.#stack?.connections().length ?? 0,
+      swarmPeers: links.length,
+      dht: this.#stack?.dht() ?? [],
+      bytesIn: totals.bytesIn,
+      bytesOut: totals.bytesOut,
+      rssBytes: process.memoryUsage.rss(),
+      home: this.#config.home,
+      pid: process.pid,
+      jobs: this.#jobs,
+    }
+  }
+
+  #peers(): PeerSummary[] {
+    const shares = new Map<string, PeerSummary['shares']>()
+    for (const { cid, live } of this.#env.host.holdings()) {
+      for (const link of live?.links ?? []) {
+        const { peerId } = link.remote
+        const row = { cid: cid.text, bytesIn: link.stats.bytesIn, bytesOut: link.stats.bytesOut, hasAll: live?.peerHasAll(peerId) ?? false }
+        shares.set(peerId, [...(shares.get(peerId) ?? []), row])
+      }
+    }
+    return (this.#stack?.connections() ?? []).map(({ peerId, address, direction, openedMs }) => ({
+      peerId,
+      address,
+      direction,
+      shares: shares.get(peerId) ?? [],
+      connectedSeconds: Math.max(0, Math.floor((Date.now() - openedMs) / 1000)),
+    }))
+  }
+}
+
+export type { Config, JobEvent, ShoalApi }
