@@ -34,6 +34,14 @@ export const FORMAT = {
   expansionMax: 16,
 } as const
 
+/** What a reader keeps in memory beside the root and one page. */
+export const READER = {
+  /** Files and empty directories remembered to notice paths that collide (about 100 bytes each). */
+  pathsWatchedMax: 65_536,
+  /** Opened key pages (1 MiB each): one file's blocks seldom span more than two. */
+  keyPagesKeptMax: 4,
+} as const
+
 /** One stream with one peer. */
 export const WIRE = {
   /** A data frame carries at most this much of a block, so caps and cancels take effect within it. */
