@@ -14,7 +14,7 @@ import { KeyTable } from './key-table.ts'
 import { FORMAT, READER } from './limits.ts'
 import { checkDir, checkName, joinPath, PathWatch } from './names.ts'
 import { encodeKeyPage, type FilledPage, PageBuilder, padDocument } from './pages.ts'
-import { cutPieces } from './pieces.ts'
+import { cutPieces, type Scratch } from './pieces.ts'
 import type { Primitives } from './primitives.ts'
 import { type BlockCounts, encodeRootMap, keyPageCount, type PathPageRef, padme } from './root.ts'
 import { type BlockSealer, ROOT_OVERHEAD_BYTES } from './seal.ts'
@@ -63,6 +63,7 @@ export class ShareWriter {
   readonly #watch = new PathWatch(READER.pathsWatchedMax)
   readonly #pathDigests: Uint8Array[] = []
   readonly #pathPages: PathPageRef[] = []
+  readonly #scratch: Scratch = { piece: null }
   #pending: PendingEntry[] = []
   #pages = new PageBuilder()
   #lastPair: { dir: string; name: string } | null = null
@@ -88,7 +89,7 @@ export class ShareWriter {
     const entry: Entry = { ...file, sizeBytes: 0, extents: [] }
     const pending: PendingEntry = { entry, tail: [], isSettled: false }
     this.#pending.push(pending)
-    for await (const piece of cutPieces(content)) {
+    for await (const piece of cutPieces(content, this.#scratch)) {
       entry.sizeBytes += piece.length
       if (piece.length === FORMAT.pieceBytes) await this.#addPiece(entry, piece)
       else {
