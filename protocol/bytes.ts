@@ -40,6 +40,11 @@ export function utf8Length(text: string): number {
 
 /** One byte string after the other. */
 export function concat(...parts: Uint8Array[]): Uint8Array {
+  return concatAll(parts)
+}
+
+/** The same for a list of any length; arguments are limited by the stack. */
+export function concatAll(parts: readonly Uint8Array[]): Uint8Array {
   let length = 0
   for (const part of parts) length += part.length
   const joined = new Uint8Array(length)

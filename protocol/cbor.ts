@@ -5,7 +5,7 @@
  * before any part of it is looked at, and is then read item by item without building objects for it, so neither hostile nesting nor a megabyte
  * of empty maps costs memory, and a key such as "__proto__" is only a text.
  */
-import { compareBytes, concat, fromUtf8, readU32, utf8, writeU32 } from './bytes.ts'
+import { compareBytes, concatAll, fromUtf8, readU32, utf8, writeU32 } from './bytes.ts'
 import { assert, FormatError } from './errors.ts'
 
 /** What `encodeCbor` takes. */
@@ -34,7 +34,7 @@ const TRUE = 21
 export function encodeCbor(value: CborValue): Uint8Array {
   const parts: Uint8Array[] = []
   write(parts, value)
-  return concat(...parts)
+  return concatAll(parts)
 }
 
 /** The head of an array of `count` items, for documents that are put together from parts. */

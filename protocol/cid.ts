@@ -28,12 +28,21 @@ const PATTERN = /^baf(?:krei|ybei)[a-z2-7]{52}$/
 /** Reads a CID strictly. Throws FormatError L1 for whatever `formatCid` would not write. */
 export function parseCid(text: string): ShareCid {
   if (!PATTERN.test(text)) throw new FormatError('L1', `content ID of ${text.length} characters is not bafkrei… or bafybei… of 59`)
-  const bytes = base32.decode(text)
+  const bytes = decodeBase32(text)
   const codec = bytes[1] === RAW ? RAW : DAG_PB
   const cid = formatCid(codec, bytes.slice(4))
   // Covers the head (version, codec, hash, length) and the spare bits of the last character.
   if (cid.text !== text) throw new FormatError('L1', 'content ID is not in its one spelling')
   return cid
+}
+
+function decodeBase32(text: string): Uint8Array {
+  try {
+    return base32.decode(text)
+  } catch (cause) {
+    // After the pattern, all that the decoder can find is spare bits that are not zero.
+    throw new FormatError('L1', 'content ID with spare bits in its last character', { cause })
+  }
 }
 
 /** The CID of a digest of 32 bytes (kept, not copied). */

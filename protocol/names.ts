@@ -37,6 +37,8 @@ export function checkDir(dir: string): void {
 /** A path inside a share, of a file or a directory; not "". Throws FormatError P1. */
 export function checkPath(path: string): void {
   const { dir, name } = splitPath(path)
+  // Split like the name of an entry at the top, so its empty first part would go unseen.
+  if (path.startsWith('/')) throw new FormatError('P1', 'a path may not begin with a slash')
   checkDir(dir)
   checkName(name)
 }

@@ -4,7 +4,7 @@
  * PageBuilder takes encoded entries in order and cuts them into path pages by a fixed count of costs, so that every writer cuts at the same
  * places. The readers take pages apart again, check all of them (order, names, extents) and only then give entries out. Key pages are here too.
  */
-import { concat, isZero, readU32, writeU32 } from './bytes.ts'
+import { concatAll, isZero, readU32, writeU32 } from './bytes.ts'
 import { arrayHead, CborReader, encodeCbor } from './cbor.ts'
 import { type Entry, type ExtentBounds, readEntry } from './entry.ts'
 import { assert, FormatError } from './errors.ts'
@@ -92,7 +92,7 @@ export class PageBuilder {
       parts.push(arrayHead(2), group.dirCbor, arrayHead(group.entries.length))
       for (const entry of group.entries) parts.push(entry)
     }
-    return concat(...parts)
+    return concatAll(parts)
   }
 }
 

@@ -1,7 +1,7 @@
 /**
  * Seals blocks with some overlap, and settles them strictly in the order in which they were given: positions depend on that order.
  *
- * At most `concurrency` blocks are being sealed and as many are being put, so memory is bounded by 2 · concurrency blocks. After a failure the
+ * At most `concurrency` blocks are being sealed and as many are being put, so memory is bounded by a few blocks. After a failure the
  * queue keeps throwing it.
  */
 import type { Kind } from './keys.ts'
@@ -31,15 +31,17 @@ export class SealQueue {
 
   /** Seals `plaintext` (taken). When its turn comes, `settle` says whether the block is to be put. */
   async seal(kind: Kind, plaintext: Uint8Array, settle: (sealed: SealedBlock) => boolean): Promise<void> {
+    await this.#makeRoom()
     const sealed = this.#sealer.seal(kind, plaintext)
     // The rejection is seen when its turn comes; until then it must not count as unhandled.
     sealed.catch(() => {})
-    await this.#enqueue({ sealed, settle })
+    this.#waiting.push({ sealed, settle })
   }
 
   /** Calls `then` when its turn comes, after everything given before. */
   async after(then: () => void): Promise<void> {
-    await this.#enqueue({
+    await this.#makeRoom()
+    this.#waiting.push({
       sealed: null,
       settle: () => {
         then()
@@ -69,9 +71,8 @@ export class SealQueue {
     this.#throwFailure()
   }
 
-  async #enqueue(waiting: Waiting): Promise<void> {
+  async #makeRoom(): Promise<void> {
     this.#throwFailure()
-    this.#waiting.push(waiting)
     while (this.#waiting.length >= this.#concurrency) await this.#settleFirst()
   }
 

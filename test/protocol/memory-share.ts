@@ -4,6 +4,7 @@ import { toHex } from '../../protocol/bytes.ts'
 import { DAG_PB } from '../../protocol/cid.ts'
 import { ROOT_LEVEL, ShareDag } from '../../protocol/dag.ts'
 import { type FileInfo, ShareWriter, type WrittenShare } from '../../protocol/layout.ts'
+import { joinPath } from '../../protocol/names.ts'
 import type { Primitives } from '../../protocol/primitives.ts'
 import { ShareReader } from '../../protocol/reader.ts'
 import { createOpener, createSealer } from '../../protocol/seal.ts'
@@ -84,11 +85,11 @@ export async function openShare(primitives: Primitives, written: WrittenShare, b
   })
 }
 
-/** Every path with its bytes, empty directories with a slash at the end. */
+/** Every path with its bytes, empty directories with none. */
 export async function readAll(reader: ShareReader): Promise<Map<string, Uint8Array>> {
   const all = new Map<string, Uint8Array>()
   for await (const entry of reader.entries()) {
-    const path = entry.dir === '' ? entry.name : `${entry.dir}/${entry.name}`
+    const path = joinPath(entry.dir, entry.name)
     const chunks: Uint8Array[] = []
     if (entry.name !== '') for await (const chunk of reader.read(entry)) chunks.push(chunk)
     all.set(path, new Uint8Array(Buffer.concat(chunks)))
