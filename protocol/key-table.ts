@@ -4,6 +4,7 @@
  * Keys are uniformly random to begin with, so their first four bytes are the hash.
  */
 import { readU32 } from './bytes.ts'
+import { assert } from './errors.ts'
 
 const EMPTY = -1
 
@@ -69,6 +70,20 @@ export class KeyTable {
       this.#slots[this.#slotOf(key)] = position
     }
   }
+}
+
+/** All digests of a share, 32 bytes each, `count` in all: lists of joined or single digests, in the order of the stream. */
+export function joinDigests(count: number, parts: Uint8Array[][]): Uint8Array {
+  const joined = new Uint8Array(32 * count)
+  let at = 0
+  for (const digests of parts) {
+    for (const digest of digests) {
+      joined.set(digest, at)
+      at += digest.length
+    }
+  }
+  assert(at === joined.length, `${at} bytes of digests for ${count} blocks`)
+  return joined
 }
 
 function enlarged(bytes: Uint8Array<ArrayBuffer>): Uint8Array<ArrayBuffer> {

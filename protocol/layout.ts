@@ -7,13 +7,14 @@
 import { compareUtf8, isZero, writeU64 } from './bytes.ts'
 import type { ShareCid } from './cid.ts'
 import { buildDag, type DagShape, shapeOf } from './dag.ts'
-import { appendExtent, type Entry, type Extent, encodeEntry } from './entry.ts'
+import { appendExtent, type Entry, type Extent } from './entry.ts'
 import { assert, FormatError, InputError } from './errors.ts'
-import { FragmentStream, isCutAfter, type TailPart } from './fragments.ts'
-import { KeyTable } from './key-table.ts'
+import { FragmentStream, isCutAfter } from './fragments.ts'
+import { joinDigests, KeyTable } from './key-table.ts'
 import { FORMAT, READER } from './limits.ts'
 import { checkDir, checkName, joinPath, PathWatch } from './names.ts'
 import { encodeKeyPage, type FilledPage, PageBuilder, padDocument } from './pages.ts'
+import { checkExtentCount, encodePending, isPlaced, type PendingEntry } from './pending-entry.ts'
 import { cutPieces, type Scratch } from './pieces.ts'
 import type { Primitives } from './primitives.ts'
 import { type BlockCounts, encodeRootMap, keyPageCount, type PathPageRef, padme } from './root.ts'
@@ -44,13 +45,6 @@ export interface FileInfo {
   sha256?: Uint8Array
 }
 
-/** An entry whose extents are not all known yet. */
-interface PendingEntry {
-  entry: Entry
-  tail: TailPart[]
-  isSettled: boolean
-}
-
 const NO_KEY = new Uint8Array(32)
 
 /** One pass; entries come in strictly ascending (dir, name) order, an empty directory counting as (dir, ""). After an error it is of no use. */
@@ -60,7 +54,7 @@ export class ShareWriter {
   readonly #queue: SealQueue
   readonly #table = new KeyTable()
   readonly #fragments: FragmentStream
-  readonly #watch = new PathWatch(READER.pathsWatchedMax)
+  readonly #watch = new PathWatch(READER.pathsWatchedBytesMax)
   readonly #pathDigests: Uint8Array[] = []
   readonly #pathPages: PathPageRef[] = []
   readonly #scratch: Scratch = { piece: null }
@@ -166,7 +160,7 @@ export class ShareWriter {
   async #flushEntries(): Promise<void> {
     let done = 0
     for (const pending of this.#pending) {
-      if (!pending.isSettled || pending.tail.some((part) => part.block.position === null)) break
+      if (!isPlaced(pending)) break
       const full = this.#pages.add(pending.entry.dir, pending.entry.name, encodePending(pending))
       if (full !== null) await this.#sealPathPage(full)
       done++
@@ -300,40 +294,7 @@ export class ShareWriter {
   }
 }
 
-// `restPosition`: the place to assume for a block that has none yet. Null for an empty directory, which has no entry.
-function encodePending({ entry, tail }: PendingEntry, restPosition?: number): Uint8Array | null {
-  if (entry.name === '') return null
-  const extents = [...entry.extents]
-  for (const { block, offsetBytes, lengthBytes } of tail) {
-    const position = block.position ?? restPosition
-    assert(position !== undefined, 'a fragment without a place')
-    extents.push({ kind: 'fragment', position, offsetBytes, lengthBytes })
-  }
-  const placed = { ...entry, extents }
-  checkExtentCount(placed)
-  return encodeEntry(placed)
-}
-
-function checkExtentCount(entry: Entry): void {
-  if (entry.extents.length <= FORMAT.extentsMax) return
-  const path = JSON.stringify(joinPath(entry.dir, entry.name))
-  throw new InputError('TOO_LARGE', `${path} lies in more than ${FORMAT.extentsMax} stretches`)
-}
-
 // The groups of a share whose last page is `last`, where they fit into the root. A page is only ever full beyond that limit.
 function inlineGroups(before: readonly PathPageRef[], last: FilledPage): Uint8Array | null {
   return before.length === 0 && last.groups.length <= FORMAT.inlineGroupsBytesMax ? last.groups : null
-}
-
-function joinDigests(count: number, parts: Uint8Array[][]): Uint8Array {
-  const joined = new Uint8Array(32 * count)
-  let at = 0
-  for (const digests of parts) {
-    for (const digest of digests) {
-      joined.set(digest, at)
-      at += digest.length
-    }
-  }
-  assert(at === joined.length, `${at} bytes of digests for ${count} blocks`)
-  return joined
 }

@@ -36,8 +36,8 @@ export const FORMAT = {
 
 /** What a reader keeps in memory beside the root and one page. */
 export const READER = {
-  /** Files and empty directories remembered to notice paths that collide (about 100 bytes each). */
-  pathsWatchedMax: 65_536,
+  /** Memory for the paths of files and empty directories, remembered to notice paths that collide (some 100,000 of common length). */
+  pathsWatchedBytesMax: 16 * MIB,
   /** Opened key pages (1 MiB each): one file's blocks seldom span more than two. */
   keyPagesKeptMax: 4,
 } as const

@@ -62,16 +62,17 @@ export function comparePairs(a: { dir: string; name: string }, b: { dir: string;
 /**
  * Notices, in one pass over sorted entries, a path that is both file and directory and a directory marked empty that has children.
  *
- * In this order the file or the mark always comes first. It remembers the last `pathsMax` of them; a share with more is watched in part
- * here, and fully where its files are created.
+ * In this order the file or the mark always comes first. It remembers as many of the last ones as fit its memory; a larger share is watched
+ * in part here, and fully where its files are created.
  */
 export class PathWatch {
   readonly #childless = new Set<string>()
-  readonly #pathsMax: number
+  readonly #bytesMax: number
+  #bytes = 0
   #dir: string | null = null
 
-  constructor(pathsMax: number) {
-    this.#pathsMax = pathsMax
+  constructor(bytesMax: number) {
+    this.#bytesMax = bytesMax
   }
 
   /** Takes the next entry. The path that collides with an earlier one, or null. */
@@ -79,12 +80,13 @@ export class PathWatch {
     const collision = dir === this.#dir ? this.#collisionAt(dir) : this.#collisionAbove(dir)
     if (collision !== null) return collision
     this.#dir = dir
-    this.#childless.add(joinPath(dir, name))
-    if (this.#childless.size > this.#pathsMax) {
-      for (const oldest of this.#childless) {
-        this.#childless.delete(oldest)
-        break
-      }
+    const path = joinPath(dir, name)
+    this.#childless.add(path)
+    this.#bytes += costOf(path)
+    for (const oldest of this.#childless) {
+      if (this.#bytes <= this.#bytesMax) break
+      this.#childless.delete(oldest)
+      this.#bytes -= costOf(oldest)
     }
     return null
   }
@@ -101,4 +103,9 @@ export class PathWatch {
     }
     return this.#collisionAt(dir)
   }
+}
+
+// Two bytes a character at most, and what a set needs for each text.
+function costOf(path: string): number {
+  return 2 * path.length + 64
 }

@@ -96,7 +96,7 @@ export class ShareReader {
 
   /** All entries in order; at the end the counts of the root are compared with what was read. */
   async *entries(): AsyncGenerator<Entry> {
-    const watch = new PathWatch(READER.pathsWatchedMax)
+    const watch = new PathWatch(READER.pathsWatchedBytesMax)
     let files = 0
     let sizeBytes = 0
     for (let page = 0; page < this.#pageCount; page++) {

@@ -1,7 +1,7 @@
 /** Which names and paths a share may hold: rows P1 and P2 of the specification. */
 import { describe, expect, it } from 'vitest'
 import { type CborValue, Encoded } from '../../protocol/cbor.ts'
-import { checkDir, checkName, checkPath } from '../../protocol/names.ts'
+import { checkDir, checkName, checkPath, PathWatch } from '../../protocol/names.ts'
 import { empty, expectRejected, listAll, openForged, PT, withEntry, withGroups, withPages } from './forge.ts'
 
 describe('P1: names', () => {
@@ -121,6 +121,14 @@ describe('P2: paths that collide', () => {
         1,
       ),
     ))
+  it('are watched for in bounded memory', () => {
+    const watch = new PathWatch(5_000)
+    expect(watch.add('', 'a')).toBeNull()
+    for (let i = 100; i < 200; i++) expect(watch.add('', `b${i}`)).toBeNull()
+    // The first was forgotten, the last was not.
+    expect(watch.add('a', 'x')).toBeNull()
+    expect(watch.add('b199/c', 'x')).toBe('b199')
+  })
   it('accepts names that only begin alike', async () => {
     const groups = [
       ['', [empty('a')]],
