@@ -34,6 +34,14 @@ export const FORMAT = {
   expansionMax: 16,
 } as const
 
+/** What a reader keeps in memory beside the root and one page. */
+export const READER = {
+  /** Memory for the paths of files and empty directories, remembered to notice paths that collide (some 100,000 of common length). */
+  pathsWatchedBytesMax: 16 * MIB,
+  /** Opened key pages (1 MiB each): one file's blocks seldom span more than two. */
+  keyPagesKeptMax: 4,
+} as const
+
 /** One stream with one peer. */
 export const WIRE = {
   /** A data frame carries at most this much of a block, so caps and cancels take effect within it. */

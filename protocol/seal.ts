@@ -1,0 +1,100 @@
+/**
+ * Sealing and opening blocks.
+ *
+ * The one key rule: the key of a block is an HMAC over exactly the bytes that are sealed, padding included. Different bytes never meet under
+ * one key, which is what makes the fixed nonce safe; so there is no function here that takes a key for sealing.
+ */
+import { concat, equalConstantTime } from './bytes.ts'
+import { FormatError } from './errors.ts'
+import { type Kind, kindKey, kindLabel, label } from './keys.ts'
+import { FORMAT } from './limits.ts'
+import type { MaybePromise, Primitives } from './primitives.ts'
+import { Secret } from './secret.ts'
+
+/** A sealed data, key, path or pad block. */
+export interface SealedBlock {
+  /** 32 bytes: opens the block. */
+  key: Uint8Array
+  /** SHA-256 of the block, 32 bytes. */
+  digest: Uint8Array
+  block: Uint8Array
+}
+
+/** Seals under one scope. */
+export interface BlockSealer {
+  /** `plaintext` is taken. */
+  seal(kind: Kind, plaintext: Uint8Array): Promise<SealedBlock>
+  /** Seals a root: its key is the read key of the share. `rootPlain` is taken. */
+  sealRoot(rootPlain: Uint8Array): Promise<{ readKey: Secret; digest: Uint8Array; block: Uint8Array }>
+}
+
+/** Opens blocks whose bytes were already checked against their CID. Both methods borrow their arguments. */
+export interface BlockOpener {
+  /** Throws FormatError B2 when the tag is wrong. */
+  open(kind: Kind, key: Uint8Array, block: Uint8Array): Promise<Uint8Array>
+  /** Throws FormatError B1 when the read key is not the one that the block commits to, B2 when the tag is wrong. */
+  openRoot(readKey: Secret, block: Uint8Array): Promise<Uint8Array>
+}
+
+/** Bytes of the commitment at the start of a root block. */
+export const COMMIT_BYTES = 32
+/** What a root block adds to its CBOR: commitment, length, tag. */
+export const ROOT_OVERHEAD_BYTES = COMMIT_BYTES + 4 + FORMAT.tagBytes
+
+const NONCE = new Uint8Array(12)
+
+/** SHA-256 of a block: what its CID holds. */
+export function hashBlock(p: Primitives, bytes: Uint8Array): MaybePromise<Uint8Array> {
+  return p.sha256(bytes)
+}
+
+/** A sealer for one scope. Kind keys are derived on first use and kept. */
+export function createSealer(p: Primitives, scope: Secret): BlockSealer {
+  const kindKeys = new Map<Kind, Promise<Uint8Array>>()
+  const keyFor = async (kind: Kind, plaintext: Uint8Array): Promise<Uint8Array> => {
+    let pending = kindKeys.get(kind)
+    if (pending === undefined) {
+      pending = kindKey(p, scope, kind)
+      kindKeys.set(kind, pending)
+    }
+    return await p.hmac(await pending, plaintext)
+  }
+  return {
+    async seal(kind, plaintext) {
+      const key = await keyFor(kind, plaintext)
+      const block = await p.gcmSeal(key, NONCE, kindLabel(kind), plaintext)
+      return { key, digest: await hashBlock(p, block), block }
+    },
+    async sealRoot(rootPlain) {
+      const readKey = await keyFor('root', rootPlain)
+      const { encryptionKey, commit } = await rootKeys(p, readKey)
+      const block = concat(commit, await p.gcmSeal(encryptionKey, NONCE, kindLabel('root'), rootPlain))
+      return { readKey: new Secret(readKey), digest: await hashBlock(p, block), block }
+    },
+  }
+}
+
+/** An opener; it holds no state. */
+export function createOpener(p: Primitives): BlockOpener {
+  return {
+    async open(kind, key, block) {
+      const plaintext = await p.gcmOpen(key, NONCE, kindLabel(kind), block)
+      if (plaintext === null) throw new FormatError('B2', `a ${kind} block of ${block.length} bytes does not open with its key`)
+      return plaintext
+    },
+    async openRoot(readKey, block) {
+      const { encryptionKey, commit } = await rootKeys(p, readKey.reveal())
+      if (!equalConstantTime(commit, block.subarray(0, COMMIT_BYTES))) {
+        throw new FormatError('B1', `the root block of ${block.length} bytes does not commit to this key`)
+      }
+      const plaintext = await p.gcmOpen(encryptionKey, NONCE, kindLabel('root'), block.subarray(COMMIT_BYTES))
+      if (plaintext === null) throw new FormatError('B2', `the root block of ${block.length} bytes does not open with its key`)
+      return plaintext
+    },
+  }
+}
+
+async function rootKeys(p: Primitives, readKey: Uint8Array): Promise<{ encryptionKey: Uint8Array; commit: Uint8Array }> {
+  const material = await p.hkdf(readKey, label('root'), 64)
+  return { encryptionKey: material.slice(0, 32), commit: material.slice(32) }
+}
