@@ -40,7 +40,7 @@ describe('F2 a reply whose peers all claim the address of a victim', () => {
   })
 
   for (const count of [20, 40]) {
-    test(`leads to at most three connections a minute within them (${count})`, async () => {
+    test(`leads to at most three connections a minute within them: ${count} peers`, async () => {
       const { connections, busyMs } = await lookUp(count)
       expect(connections).toBeGreaterThan(0)
       expect(connections).toBeLessThanOrEqual(3)
