@@ -162,6 +162,23 @@ export const NETWORK = {
   dialsPerResponderMax: 20,
   dialsPerHostPerMinuteMax: 3,
   dialsPerSubnetPerMinuteMax: 8,
+  /** Dials of the DHT's own upkeep (table refresh, self look-up), over all queries of a minute. */
+  dialsBackgroundPerMinuteMax: 200,
+  /** Hosts and subnets whose dials of the last minute are remembered. */
+  dialWindowsMax: 4_096,
+  trustedPeersMax: 4_096,
+  /** Addresses of one entry of a DHT message that are looked at; more than this many in one entry and the message is refused. */
+  dhtAddressesPerEntryMax: 64,
+  /** Address bytes kept of one entry, so that a reply of 64 providers and 20 closer peers fits into dhtReplyBytesMax. */
+  providerAddressBytesMax: 512,
+  dhtMessagesPerStreamMax: 4_096,
+  /** Wait for the first peer of an empty routing table before a query goes on without that DHT. */
+  dhtFirstPeerMs: 5_000,
+  /** Peers that one find yields at most, over all DHTs. */
+  findPeersMax: 192,
+  /** Peers met before and dialled at start. */
+  rememberedPeersMax: 256,
+  rememberedDialsAtOnceMax: 8,
   providerValidityMs: 48 * 3_600_000,
 } as const
 

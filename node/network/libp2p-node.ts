@@ -1,0 +1,91 @@
+/**
+ * The libp2p node with every limit given by name: transports, encryption, muxer, services. The only import of their factories.
+ *
+ * No default of a library is trusted where strangers are on the other side. stack.ts is the only caller.
+ */
+import { noise } from '@chainsafe/libp2p-noise'
+import { yamux } from '@chainsafe/libp2p-yamux'
+import { identify, identifyPush } from '@libp2p/identify'
+import type { Libp2p, PrivateKey } from '@libp2p/interface'
+import type { KadDHT } from '@libp2p/kad-dht'
+import { mdns } from '@libp2p/mdns'
+import { ping } from '@libp2p/ping'
+import { tcp } from '@libp2p/tcp'
+import type { Datastore } from 'interface-datastore'
+import { createLibp2p } from 'libp2p'
+import { NETWORK, WAITS } from '../../protocol/limits.ts'
+import type { DhtSet } from './dht.ts'
+import type { DialBudget } from './dial-budget.ts'
+import type { Gater } from './gater.ts'
+import { NetworkError } from './network-error.ts'
+import type { NetworkPlan } from './plan.ts'
+
+export interface NodeInit {
+  privateKey: PrivateKey
+  plan: NetworkPlan
+  listen: string[]
+  mdns: boolean
+  datastore: Datastore
+  budget: DialBudget
+  gater: Gater
+  dhts: DhtSet
+}
+
+/** Builds the node, not started. */
+export async function createNode(init: NodeInit): Promise<Libp2p> {
+  const { plan, dhts } = init
+  const dhtServices = Object.fromEntries(plan.dhts.map((dht) => [`dht-${dht.name}`, dhts.factory(dht)]))
+  const identifyLimits = { maxInboundStreams: 1, maxMessageSize: 8192, timeout: 5_000 }
+  return createLibp2p({
+    start: false,
+    privateKey: init.privateKey,
+    nodeInfo: { userAgent: 'shoal' },
+    datastore: init.datastore,
+    addresses: { listen: init.listen },
+    transports: [budgetedTcp(init.budget)],
+    connectionEncrypters: [noise()],
+    streamMuxers: [
+      yamux({
+        maxInboundStreams: NETWORK.inboundStreamsPerConnectionMax,
+        streamOptions: { maxStreamWindowSize: NETWORK.windowBytesMax, maxReadBufferLength: NETWORK.readBufferBytesMax },
+      }),
+    ],
+    connectionGater: init.gater.hooks,
+    // Its ping waits behind a window of blocks and would end every slow upload; sessions watch their own liveness.
+    connectionMonitor: { enabled: false },
+    connectionManager: {
+      maxConnections: NETWORK.connectionsMax,
+      maxIncomingPendingConnections: NETWORK.pendingInboundMax,
+      inboundUpgradeTimeout: NETWORK.inboundUpgradeMs,
+      inboundConnectionThreshold: NETWORK.inboundPerHostPerSecondMax,
+      inboundStreamProtocolNegotiationTimeout: NETWORK.inboundUpgradeMs,
+      outboundStreamProtocolNegotiationTimeout: WAITS.helloMs,
+      dialTimeout: WAITS.dialMs,
+      maxParallelDials: 50,
+      maxDialQueueLength: 500,
+    },
+    peerStore: { maxAddressAge: NETWORK.providerValidityMs, maxPeerAge: NETWORK.providerValidityMs },
+    ...(init.mdns ? { peerDiscovery: [mdns({ serviceTag: plan.mdnsTag })] } : {}),
+    services: {
+      identify: identify(identifyLimits),
+      identifyPush: identifyPush(identifyLimits),
+      ping: ping({ maxInboundStreams: 1 }),
+      ...(dhtServices as Record<string, ReturnType<typeof dhts.factory> & ((components: never) => KadDHT)>),
+    },
+  }) as Promise<Libp2p>
+}
+
+/** TCP whose dials are counted where the socket is opened: once each, whoever asked. */
+function budgetedTcp(budget: DialBudget): ReturnType<typeof tcp> {
+  return (components) => {
+    const transport = tcp()(components)
+    const dial = transport.dial.bind(transport)
+    transport.dial = async (address, options) => {
+      const refusal = budget.refusal(address)
+      if (refusal !== null) throw new NetworkError('BUDGET', refusal)
+      budget.spend(address)
+      return dial(address, options)
+    }
+    return transport
+  }
+}

@@ -1,0 +1,315 @@
+/**
+ * The network as the rest of the node sees it: streams of frames to peers, announce and find, and nothing of libp2p.
+ *
+ * The node itself is put together in libp2p-node.ts, what it does on which network is decided in plan.ts.
+ */
+import { networkInterfaces } from 'node:os'
+import { generateKeyPair, privateKeyFromProtobuf, privateKeyToProtobuf } from '@libp2p/crypto/keys'
+import type { Connection, Libp2p, Stream } from '@libp2p/interface'
+import { peerIdFromPrivateKey, peerIdFromString } from '@libp2p/peer-id'
+import { type Multiaddr, multiaddr } from '@multiformats/multiaddr'
+import type { Datastore } from 'interface-datastore'
+import { NETWORK, WAITS, WIRE } from '../../protocol/limits.ts'
+import type { Log } from '../log.ts'
+import { DhtSet, type FoundPeer } from './dht.ts'
+import { DialBudget } from './dial-budget.ts'
+import { FrameStream } from './frame-stream.ts'
+import { Gater } from './gater.ts'
+import { KnownPeers } from './known-peers.ts'
+import { createNode } from './libp2p-node.ts'
+import { asError, asNetworkError, NetworkError } from './network-error.ts'
+import { type NetworkPlan, networkPlan } from './plan.ts'
+import type { Remote } from './remote.ts'
+
+export type { FoundPeer } from './dht.ts'
+
+export interface StackOptions {
+  /** Protobuf of an Ed25519 private key, as createIdentity gives it. */
+  identity: Uint8Array
+  /** Null is the default network. */
+  network: string | null
+  listen: string[]
+  bootstrap: string[]
+  mdns: boolean
+  datastore: Datastore
+  log: Log
+  /** Count loopback and private addresses per IP group too (tests). */
+  groupPrivate: boolean
+}
+
+/** Whom to open a stream to. `isGiven`: the user named these addresses, so no dial budget applies to them. */
+export interface SwarmTarget extends FoundPeer {
+  isGiven?: boolean
+}
+
+export type SwarmHandler = (frames: FrameStream, remote: Remote, signal: AbortSignal) => Promise<void>
+
+export interface Stack {
+  readonly peerId: string
+  readonly peerIdBytes: Uint8Array
+  addresses(): string[]
+  handleSwarm(handler: SwarmHandler): Promise<void>
+  openSwarm(target: SwarmTarget, signal: AbortSignal): Promise<{ frames: FrameStream; remote: Remote }>
+  provide(rendezvous: Uint8Array, signal: AbortSignal): Promise<number>
+  stopProviding(rendezvous: Uint8Array): Promise<void>
+  find(rendezvous: Uint8Array, signal: AbortSignal): AsyncIterable<FoundPeer>
+  connections(): { peerId: string; address: string; direction: 'inbound' | 'outbound'; openedMs: number }[]
+  dht(): { name: string; peers: number; mode: 'client' | 'server' }[]
+  /** Provider records of others that this node holds. */
+  recordCount(): number
+  connectBootstrap(signal: AbortSignal): Promise<number>
+  trust(peerId: string): void
+  /** `untilMs` on the monotonic clock (performance.now()). */
+  ban(peerId: string, untilMs: number): void
+  stop(): Promise<void>
+}
+
+/** A new Ed25519 identity: the bytes to keep secret and give to createStack. */
+export async function createIdentity(): Promise<Uint8Array> {
+  return privateKeyToProtobuf(await generateKeyPair('Ed25519'))
+}
+
+/** The public name of an identity. */
+export function peerIdOf(identity: Uint8Array): { text: string; bytes: Uint8Array } {
+  const peerId = peerIdFromPrivateKey(privateKeyFromProtobuf(identity))
+  return { text: peerId.toString(), bytes: peerId.toMultihash().bytes }
+}
+
+/** Starts a node. Throws NetworkError BAD_ADDRESS for an address that does not parse, PORT_TAKEN when none can be listened on. */
+export async function createStack(options: StackOptions): Promise<Stack> {
+  const plan = networkPlan(options.network, options.bootstrap)
+  const { datastore, log, groupPrivate } = options
+  const now = (): number => performance.now()
+  const budget = new DialBudget({ now, groupPrivate, anyAddress: plan.anyAddress, ownSubnets })
+  const gater = new Gater({ now, groupPrivate, isEd25519Only: plan.isEd25519Only, budget })
+  const entrances = plan.bootstrap.map(parseAddress)
+  for (const address of entrances) budget.trustAddress(address)
+  for (const address of options.listen) parseAddress(address)
+  const known = await KnownPeers.open(datastore, log)
+  const dhts = await DhtSet.open({ plan, datastore, budget, groupPrivate, log })
+  const privateKey = privateKeyFromProtobuf(options.identity)
+  const node = await createNode({ privateKey, plan, listen: options.listen, mdns: options.mdns, datastore, budget, gater, dhts })
+  node.addEventListener('connection:open', ({ detail }) => {
+    if (detail.direction === 'outbound') known.remember(detail.remotePeer.toString(), detail.remoteAddr.toString())
+  })
+  try {
+    await node.start()
+  } catch (thrown) {
+    const cause = asError(thrown)
+    const isPort = /EADDRINUSE|EADDRNOTAVAIL|EACCES/.test(cause.message) || cause.name.startsWith('UnsupportedListenAddress')
+    throw new NetworkError(isPort ? 'PORT_TAKEN' : 'UNREACHABLE', `cannot listen on ${options.listen.join(', ')}: ${cause.message}`, {
+      cause,
+    })
+  }
+  return new NodeStack({ node, plan, dhts, budget, gater, known, entrances, log })
+}
+
+interface Parts {
+  node: Libp2p
+  plan: NetworkPlan
+  dhts: DhtSet
+  budget: DialBudget
+  gater: Gater
+  known: KnownPeers
+  entrances: Multiaddr[]
+  log: Log
+}
+
+class NodeStack implements Stack {
+  readonly peerId: string
+  readonly peerIdBytes: Uint8Array
+  readonly #parts: Parts
+  readonly #stopping = new AbortController()
+  #stopped: Promise<void> | undefined
+
+  constructor(parts: Parts) {
+    this.#parts = parts
+    this.peerId = parts.node.peerId.toString()
+    this.peerIdBytes = parts.node.peerId.toMultihash().bytes
+  }
+
+  addresses(): string[] {
+    return this.#parts.node.getMultiaddrs().map((address) => address.toString())
+  }
+
+  async handleSwarm(handler: SwarmHandler): Promise<void> {
+    const { node, plan } = this.#parts
+    await node.handle(plan.swarmProtocol, (stream, connection) => this.#serve(handler, stream, connection), {
+      maxInboundStreams: WIRE.swarmStreamsPerConnectionMax,
+      maxOutboundStreams: WIRE.swarmStreamsPerConnectionMax,
+      runOnLimitedConnection: true,
+    })
+  }
+
+  async openSwarm(target: SwarmTarget, signal: AbortSignal): Promise<{ frames: FrameStream; remote: Remote }> {
+    signal.throwIfAborted()
+    const connection = await this.#connect(target, AbortSignal.any([signal, this.#stopping.signal, AbortSignal.timeout(WAITS.dialMs)]))
+    if (connection.remotePeer.type !== 'Ed25519') throw new NetworkError('REFUSED', 'the peer has an identity of another kind')
+    const deadline = AbortSignal.any([signal, this.#stopping.signal, AbortSignal.timeout(WAITS.helloMs)])
+    let stream: Stream
+    try {
+      stream = await connection.newStream(this.#parts.plan.swarmProtocol, { signal: deadline, runOnLimitedConnection: true })
+    } catch (thrown) {
+      signal.throwIfAborted()
+      throw asNetworkError('REFUSED', 'the peer did not open a stream', thrown)
+    }
+    // Over the peer's limit a stream opens and is reset at once.
+    if (stream.status !== 'open') throw new NetworkError('REFUSED', `the peer gave a stream that is ${stream.status}`)
+    return { frames: new FrameStream(stream), remote: remoteOf(connection) }
+  }
+
+  provide(rendezvous: Uint8Array, signal: AbortSignal): Promise<number> {
+    return this.#parts.dhts.provide(rendezvous, AbortSignal.any([signal, this.#stopping.signal]))
+  }
+
+  stopProviding(rendezvous: Uint8Array): Promise<void> {
+    return this.#parts.dhts.stopProviding(rendezvous)
+  }
+
+  find(rendezvous: Uint8Array, signal: AbortSignal): AsyncIterable<FoundPeer> {
+    return this.#parts.dhts.find(rendezvous, this.peerId, AbortSignal.any([signal, this.#stopping.signal]))
+  }
+
+  connections(): { peerId: string; address: string; direction: 'inbound' | 'outbound'; openedMs: number }[] {
+    return this.#parts.node.getConnections().map((connection) => ({
+      peerId: connection.remotePeer.toString(),
+      address: connection.remoteAddr.toString(),
+      direction: connection.direction,
+      openedMs: connection.timeline.open,
+    }))
+  }
+
+  dht(): { name: string; peers: number; mode: 'client' | 'server' }[] {
+    return this.#parts.dhts.status()
+  }
+
+  recordCount(): number {
+    return this.#parts.dhts.recordCount()
+  }
+
+  async connectBootstrap(signal: AbortSignal): Promise<number> {
+    const { entrances, known, node } = this.#parts
+    const remembered = known.list().flatMap(({ address }) => parseQuietly(address))
+    const waiting = [...entrances, ...remembered]
+    const dialNext = async (): Promise<void> => {
+      for (let address = waiting.shift(); address !== undefined; address = waiting.shift()) {
+        if (signal.aborted || this.#stopping.signal.aborted) return
+        const deadline = AbortSignal.any([signal, this.#stopping.signal, AbortSignal.timeout(WAITS.dialMs)])
+        try {
+          await node.dial(address, { signal: deadline })
+        } catch (cause) {
+          this.#parts.log.debug('an entrance did not answer', { address: address.toString(), cause: asError(cause) })
+        }
+      }
+    }
+    await Promise.all(Array.from({ length: NETWORK.rememberedDialsAtOnceMax }, dialNext))
+    signal.throwIfAborted()
+    return node.getPeers().length
+  }
+
+  trust(peerId: string): void {
+    for (const connection of this.#parts.node.getConnections(peerIdFromString(peerId))) {
+      this.#parts.budget.trustPeer(peerId, connection.remoteAddr)
+    }
+  }
+
+  ban(peerId: string, untilMs: number): void {
+    const { gater, node } = this.#parts
+    gater.ban(peerId, untilMs)
+    for (const connection of node.getConnections(peerIdFromString(peerId))) connection.abort(new NetworkError('REFUSED', 'banned'))
+  }
+
+  stop(): Promise<void> {
+    this.#stopped ??= this.#stop()
+    return this.#stopped
+  }
+
+  async #stop(): Promise<void> {
+    const { node, known, log } = this.#parts
+    this.#stopping.abort(new NetworkError('CLOSED', 'the network is stopping'))
+    await known.close()
+    const late = Promise.withResolvers<void>()
+    const timer = setTimeout(late.resolve, WAITS.stopMs)
+    const ending = Promise.resolve(node.stop()).catch((cause: unknown) =>
+      log.warn('the network did not stop cleanly', { cause: asError(cause) }),
+    )
+    await Promise.race([ending, late.promise])
+    clearTimeout(timer)
+    for (const connection of node.getConnections()) connection.abort(new NetworkError('CLOSED', 'the network has stopped'))
+  }
+
+  async #connect(target: SwarmTarget, deadline: AbortSignal): Promise<Connection> {
+    const { node, budget } = this.#parts
+    const peerId = parsePeerId(target.peerId)
+    const open = node.getConnections(peerId).find(({ status }) => status === 'open')
+    if (open !== undefined) return open
+    const addresses = target.addresses.slice(0, WIRE.addressesPerPeerMax).flatMap((text) => parseQuietly(text, target.peerId))
+    if (addresses.length === 0) throw new NetworkError('BAD_ADDRESS', 'no address of this peer can be used')
+    if (target.isGiven === true) for (const address of addresses) budget.trustAddress(address)
+    const refusals = addresses.map((address) => budget.refusal(address))
+    if (refusals.every((refusal) => refusal !== null)) throw new NetworkError('BUDGET', `not dialled: ${refusals[0]}`)
+    try {
+      return await node.dial(addresses, { signal: deadline })
+    } catch (thrown) {
+      if (deadline.aborted) throw asNetworkError('TIMEOUT', 'the peer did not answer in time', deadline.reason)
+      throw asNetworkError('UNREACHABLE', 'the peer cannot be reached', thrown)
+    }
+  }
+
+  /** One inbound stream. Nothing that happens here may escape: a fault ends this stream alone. */
+  async #serve(handler: SwarmHandler, stream: Stream, connection: Connection): Promise<void> {
+    const frames = new FrameStream(stream)
+    try {
+      if (connection.remotePeer.type !== 'Ed25519') throw new NetworkError('REFUSED', 'identity of another kind')
+      await handler(frames, remoteOf(connection), this.#stopping.signal)
+      await frames.close(AbortSignal.timeout(WAITS.stopMs))
+    } catch (thrown) {
+      this.#parts.log.debug('swarm stream ended', { peer: connection.remotePeer.toString(), cause: asError(thrown) })
+      frames.abort(asError(thrown))
+    }
+  }
+}
+
+const remoteOf = (connection: Connection): Remote => ({
+  peerId: connection.remotePeer.toString(),
+  peerIdBytes: connection.remotePeer.toMultihash().bytes,
+  address: connection.remoteAddr.toString(),
+  isRelayed: connection.limits !== undefined && connection.limits !== null,
+  direction: connection.direction,
+})
+
+function parseAddress(text: string): Multiaddr {
+  try {
+    return multiaddr(text)
+  } catch (cause) {
+    throw new NetworkError('BAD_ADDRESS', `not an address: ${text}`, { cause })
+  }
+}
+
+/** The address with the peer id at its end; nothing when it does not parse or names somebody else. */
+function parseQuietly(text: string, peerId?: string): Multiaddr[] {
+  try {
+    const address = multiaddr(text)
+    const named = address.getComponents().findLast(({ name }) => name === 'p2p')?.value
+    if (peerId === undefined) return [address]
+    if (named === undefined) return [address.encapsulate(`/p2p/${peerId}`)]
+    return named === peerId ? [address] : []
+  } catch {
+    return [] // a stranger's text; the peer may have better ones
+  }
+}
+
+function parsePeerId(text: string): ReturnType<typeof peerIdFromString> {
+  try {
+    return peerIdFromString(text)
+  } catch (cause) {
+    throw new NetworkError('BAD_ADDRESS', 'not a peer id', { cause })
+  }
+}
+
+/** Subnets of this machine's own interfaces, loopback left out. */
+function ownSubnets(): string[] {
+  return Object.values(networkInterfaces()).flatMap((entries) =>
+    (entries ?? []).flatMap(({ cidr, internal }) => (internal || cidr === null ? [] : [cidr])),
+  )
+}

@@ -1,0 +1,190 @@
+/** Whole stacks on loopback, in a named network of their own: streams, announce and find, and orderly ends. */
+import { randomBytes } from 'node:crypto'
+import { MemoryDatastore } from 'datastore-core'
+import { afterEach, describe, expect, test } from 'vitest'
+import { silentLog } from '../../node/log.ts'
+import { NetworkError } from '../../node/network/network-error.ts'
+import { createIdentity, createStack, type FoundPeer, peerIdOf, type Stack, type StackOptions } from '../../node/network/stack.ts'
+
+const started: Stack[] = []
+const patience = (): AbortSignal => AbortSignal.timeout(10_000)
+
+const start = async (options: Partial<StackOptions> = {}): Promise<Stack> => {
+  const stack = await createStack({
+    identity: await createIdentity(),
+    network: 'test-stack',
+    listen: ['/ip4/127.0.0.1/tcp/0'],
+    bootstrap: [],
+    mdns: false,
+    datastore: new MemoryDatastore(),
+    log: silentLog,
+    groupPrivate: false,
+    ...options,
+  })
+  started.push(stack)
+  return stack
+}
+
+const targetOf = (stack: Stack): FoundPeer => ({ peerId: stack.peerId, addresses: stack.addresses() })
+
+const found = async (stack: Stack, rendezvous: Uint8Array): Promise<FoundPeer[]> => {
+  const peers: FoundPeer[] = []
+  for await (const peer of stack.find(rendezvous, patience())) peers.push(peer)
+  return peers
+}
+
+const codeOf = async (work: Promise<unknown>): Promise<unknown> => {
+  const error: unknown = await work.then(
+    () => 'no error',
+    (thrown: unknown) => thrown,
+  )
+  return error instanceof NetworkError ? error.code : error
+}
+
+afterEach(async () => {
+  await Promise.all(started.splice(0).map((stack) => stack.stop()))
+})
+
+describe('a swarm stream', () => {
+  test('carries frames both ways and tells each side who the other is', async () => {
+    const [a, b] = [await start(), await start()]
+    const seen = Promise.withResolvers<string>()
+    await b.handleSwarm(async (frames, remote, signal) => {
+      seen.resolve(`${remote.direction} ${remote.peerId}`)
+      await frames.write((await frames.read(signal))!, signal)
+    })
+    const { frames, remote } = await a.openSwarm(targetOf(b), patience())
+    await frames.write(Uint8Array.of(1, 2, 3), patience())
+    expect(await frames.read(patience())).toEqual(Uint8Array.of(1, 2, 3))
+    expect(await frames.read(patience())).toBeNull()
+    expect(await seen.promise).toBe(`inbound ${a.peerId}`)
+    expect(remote).toMatchObject({ direction: 'outbound', peerId: b.peerId, peerIdBytes: b.peerIdBytes, isRelayed: false })
+  })
+
+  test('whose handler throws ends alone: the connection and other streams live on', async () => {
+    const [a, b] = [await start(), await start()]
+    let count = 0
+    await b.handleSwarm(async (frames, _remote, signal) => {
+      await frames.read(signal)
+      if (count++ === 0) throw new Error('a fault in the session')
+      await frames.write(Uint8Array.of(7), signal)
+    })
+    const first = await a.openSwarm(targetOf(b), patience())
+    await first.frames.write(new Uint8Array(1), patience())
+    expect(await codeOf(first.frames.read(patience()))).toBe('CLOSED')
+    const second = await a.openSwarm(targetOf(b), patience())
+    await second.frames.write(new Uint8Array(1), patience())
+    expect(await second.frames.read(patience())).toEqual(Uint8Array.of(7))
+    expect(b.connections()).toHaveLength(1)
+  })
+
+  test('fails with a code: nobody there, no usable address, no such protocol, banned', async () => {
+    const [a, b] = [await start(), await start()]
+    const nobody = peerIdOf(await createIdentity()).text
+    expect(await codeOf(a.openSwarm({ peerId: nobody, addresses: ['/ip4/127.0.0.1/tcp/1999'] }, patience()))).toBe('UNREACHABLE')
+    expect(await codeOf(a.openSwarm({ peerId: nobody, addresses: ['nonsense', ...b.addresses()] }, patience()))).toBe('BAD_ADDRESS')
+    expect(await codeOf(a.openSwarm(targetOf(b), patience()))).toBe('REFUSED')
+    a.ban(b.peerId, performance.now() + 60_000)
+    expect(a.connections()).toHaveLength(0)
+    expect(await codeOf(a.openSwarm(targetOf(b), patience()))).toBe('UNREACHABLE')
+  })
+
+  test('over the limit of one connection is refused, not lost', async () => {
+    const [a, b] = [await start(), await start()]
+    await b.handleSwarm(async (frames, _remote, signal) => {
+      while ((await frames.read(signal)) !== null);
+    })
+    for (let i = 0; i < 16; i++) await a.openSwarm(targetOf(b), patience())
+    const outcome = await codeOf(
+      a.openSwarm(targetOf(b), patience()).then(async ({ frames }) => {
+        await frames.read(patience())
+      }),
+    )
+    expect(['REFUSED', 'CLOSED']).toContain(outcome)
+  })
+})
+
+describe('announce and find', () => {
+  test('meet on a third node that both only know as an entrance', async () => {
+    const entrance = await start()
+    const bootstrap = entrance.addresses()
+    const [a, b] = [await start({ bootstrap }), await start({ bootstrap })]
+    expect(await a.connectBootstrap(patience())).toBe(1)
+    expect(await b.connectBootstrap(patience())).toBe(1)
+    const rendezvous = randomBytes(32)
+    expect(await a.provide(rendezvous, patience())).toBeGreaterThanOrEqual(1)
+    const peers = await found(b, rendezvous)
+    expect(peers.map(({ peerId }) => peerId)).toEqual([a.peerId])
+    await a.handleSwarm(async (frames, _remote, signal) => frames.write(Uint8Array.of(9), signal))
+    const { frames } = await b.openSwarm(peers[0]!, patience())
+    expect(await frames.read(patience())).toEqual(Uint8Array.of(9))
+    expect(await found(b, randomBytes(32))).toEqual([])
+    expect(a.dht()).toMatchObject([{ name: 'net', mode: 'server' }])
+  })
+
+  test('answers for its own share when it is the only server, also after a restart, and no more once it has stopped providing', async () => {
+    const datastore = new MemoryDatastore()
+    const identity = await createIdentity()
+    const rendezvous = randomBytes(32)
+    const before = await start({ datastore, identity })
+    await before.provide(rendezvous, AbortSignal.timeout(200)).catch(() => 0)
+    await before.stop()
+    const again = await start({ datastore, identity })
+    const asking = await start({ bootstrap: again.addresses() })
+    await asking.connectBootstrap(patience())
+    expect((await found(asking, rendezvous)).map(({ peerId }) => peerId)).toEqual([again.peerId])
+    await again.stopProviding(rendezvous)
+    expect(await found(asking, rendezvous)).toEqual([])
+  })
+
+  test('stays inside its network: another name shares neither DHT nor swarm protocol', async () => {
+    const entrance = await start({ network: 'test-one' })
+    const other = await start({ network: 'test-two', bootstrap: entrance.addresses() })
+    await other.connectBootstrap(patience())
+    await entrance.handleSwarm(async () => {})
+    expect(await codeOf(other.openSwarm(targetOf(entrance), patience()))).toBe('REFUSED')
+    expect(other.dht()).toMatchObject([{ peers: 0 }])
+  })
+})
+
+describe('a stack', () => {
+  test('remembers whom it reached, and dials them after a restart with no entrance given', async () => {
+    const friend = await start()
+    const datastore = new MemoryDatastore()
+    const first = await start({ datastore, bootstrap: friend.addresses() })
+    await first.connectBootstrap(patience())
+    await first.stop()
+    const second = await start({ datastore })
+    expect(await second.connectBootstrap(patience())).toBe(1)
+    expect(second.connections()[0]?.peerId).toBe(friend.peerId)
+  })
+
+  test('stops within its time while streams are open, and any number of times', async () => {
+    const [a, b] = [await start(), await start()]
+    const ended = Promise.withResolvers<unknown>()
+    await b.handleSwarm(async (frames, _remote, signal) => {
+      await frames.read(signal).catch(ended.resolve)
+    })
+    await a.openSwarm(targetOf(b), patience())
+    await expect.poll(() => b.connections().length).toBe(1)
+    const beganMs = performance.now()
+    await Promise.all([b.stop(), b.stop()])
+    expect(performance.now() - beganMs).toBeLessThan(5_500)
+    expect(await ended.promise).toMatchObject({ code: 'CLOSED' })
+  })
+
+  test('says that a port is taken, and that an address or a name is none', async () => {
+    const taken = await start()
+    const port = /tcp\/(\d+)/.exec(taken.addresses()[0]!)![1]
+    expect(await codeOf(start({ listen: [`/ip4/127.0.0.1/tcp/${port}`] }))).toBe('PORT_TAKEN')
+    expect(await codeOf(start({ bootstrap: ['nonsense'] }))).toBe('BAD_ADDRESS')
+    expect(await codeOf(start({ network: 'Not A Name' }))).toBe('BAD_ADDRESS')
+  })
+
+  test('keeps its identity: the peer id is that of the key it was given', async () => {
+    const identity = await createIdentity()
+    const stack = await start({ identity })
+    expect(peerIdOf(identity)).toEqual({ text: stack.peerId, bytes: stack.peerIdBytes })
+    expect(stack.addresses().every((address) => address.endsWith(`/p2p/${stack.peerId}`))).toBe(true)
+  })
+})
