@@ -231,6 +231,9 @@ export class JobError extends Error {
   }
 }
 
+/** The text without whatever follows the sign and the type digit of a share link: for messages that may quote input. */
+export const withoutKeys = (text: string): string => text.replace(/([#.])1[A-Za-z0-9_-]{16,}\S*/g, '$1[secret]')
+
 function exitCodeOf(code: string): number {
   const formats: Record<string, { exit: number }> = FORMAT_CODES
   const jobs: Record<string, number> = JOB_CODES

@@ -4,7 +4,7 @@
  * The last guard before an error leaves the node: nothing that looks like a share link's key gets through.
  */
 import { EXIT, FORMAT_CODES, FormatError, InputError } from '../../protocol/errors.ts'
-import { JobError } from './api.ts'
+import { JobError, withoutKeys } from './api.ts'
 import type { WireError } from './routes.ts'
 
 /** Exit codes of the world's errors by their `name` and `code`; the room that throws them need not be known here. */
@@ -57,9 +57,6 @@ const sentenceOf = (error: FormatError): string => {
   const { says } = FORMAT_CODES[error.code]
   return error.code.startsWith('L') ? says : `${says} (${error.code}: ${error.message})`
 }
-
-/** Takes out whatever follows the sign and the type digit of a share link. */
-export const withoutKeys = (text: string): string => text.replace(/([#.])1[A-Za-z0-9_-]{40,}\S*/g, '$1[secret]')
 
 /** The error as it goes over the socket. */
 export const toWire = (error: JobError): WireError => ({ code: error.code, message: withoutKeys(error.message), exitCode: error.exitCode })
