@@ -22,8 +22,11 @@ const INTERRUPTED: Record<string, string> = {
 
 /** The advice for a failure of `verb`, empty when there is none or the message already names the option. */
 export function hintFor(code: string, exitCode: number, verb: string | null, message: string): string {
-  const hint = code === 'INTERRUPTED' ? INTERRUPTED[verb ?? ''] : (HINTS[code] ?? (exitCode === EXIT.badLink ? HINTS.B1 : undefined))
+  const own = code === 'INTERRUPTED' ? lookUp(INTERRUPTED, verb ?? '') : lookUp(HINTS, code)
+  const hint = own ?? (exitCode === EXIT.badLink ? HINTS.B1 : undefined)
   if (hint === undefined) return ''
   const option = /--[a-z]+/.exec(hint)?.[0]
   return option !== undefined && message.includes(option) ? '' : hint
 }
+
+const lookUp = (table: Record<string, string>, key: string): string | undefined => (Object.hasOwn(table, key) ? table[key] : undefined)

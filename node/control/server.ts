@@ -7,7 +7,7 @@ import { chmod } from 'node:fs/promises'
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
 import { CONTROL, WAITS } from '../../protocol/limits.ts'
 import type { Log } from '../log.ts'
-import { JobError, type OnEvent, type ShoalApi } from './api.ts'
+import { JobError, type OnEvent, type ShoalApi, withoutKeys } from './api.ts'
 import { toJobError, toWire } from './job-error.ts'
 import { type AnswerLine, ERROR_TRAILER, type Route, routeOf } from './routes.ts'
 import { prepareSocketFolder, removeStaleSocket } from './socket-folder.ts'
@@ -39,7 +39,7 @@ export async function serveControl(init: { api: ShoalApi; socketPath: string; lo
     },
     (request, response) => {
       const done = answer(desk, request, response).catch((error: unknown) => {
-        log.error('control request failed', { error })
+        log.error('a control request ended by a fault', { stack: withoutKeys(stackOf(error)) })
         response.destroy()
       })
       running.add(done)
@@ -111,12 +111,15 @@ async function answer(desk: Desk, request: IncomingMessage, response: ServerResp
     }
   } catch (error) {
     const failure = toJobError(error, signal)
-    if (failure.code === 'BUG') desk.log.error('a job ended by a fault', { error })
+    // Not the error itself: its message may quote what the job was asked for.
+    if (failure.code === 'BUG') desk.log.error('a job ended by a fault', { stack: withoutKeys(stackOf(error)) })
     sendFailure(response, failure)
   } finally {
     await flushed(response)
   }
 }
+
+const stackOf = (error: unknown): string => (error instanceof Error ? (error.stack ?? error.message) : 'no Error was thrown')
 
 /** A request that is turned away before any job sees it. */
 class Refusal extends JobError {
