@@ -37,6 +37,45 @@ const allFiles = ROOMS.filter((room) => statSync(join(ROOT, room), { throwIfNoEn
 const sources: Source[] = allFiles
   .filter((path) => /\.(ts|js)$/.test(path))
   .map((path) => {
+    const text = readFileSync(join(ROOT, path), 'utf8')
+    return { path, text, imports: importsOf(path, text) }
+  })
+
+/** The source without comments and the contents of strings: a word in a sentence is no use of it. */
+const codeOf = (text: string): string =>
+  text
+    .replace(/\/\*[\s\S]*?\*\//g, '')
+    .replace(/(^|\s)\/\/.*$/gm, '')
+    .replace(/'(?:[^'\\\n]|\\.)*'/g, "''")
+
+const isUnder = (path: string, ...folders: string[]): boolean => folders.some((folder) => path === folder || path.startsWith(`${folder}/`))
+const isRelative = (specifier: string): boolean => isUnder(specifier, ...ROOMS)
+
+/** "file -> import" for each import of a file chosen by `of` that `allows` does not allow. */
+const wrongImports = (of: (path: string) => boolean, allows: (specifier: string) => boolean): string[] =>
+  sources
+    .filter(({ path }) => of(path))
+    .flatMap(({ path, imports }) => imports.filter((specifier) => !allows(specifier)).map((specifier) => `${path} -> ${specifier}`))
+
+const isPackage = (specifier: string, ...names: string[]): boolean =>
+  names.some((name) => specifier === name || specifier.startsWith(`${name}/`))
+
+/** Packages that make a libp2p node or one of its services. */
+const LIBP2P_FACTORIES = [
+  'libp2p',
+  '@libp2p/tcp',
+  '@libp2p/mdns',
+  '@libp2p/bootstrap',
+  '@libp2p/kad-dht',
+  '@libp2p/identify',
+  '@libp2p/ping',
+  '@chainsafe/libp2p-noise',
+  '@chainsafe/libp2p-yamux',
+]
+
+describe('who may import whom', () => {
+  it('finds the imports of the sources at all', () => {
+    expect(sources.length).toBeGreaterThan(20)
     const text = [
       "import a from 'a'",
       "import {\n  b,\n} from './b.ts'",

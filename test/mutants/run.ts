@@ -38,6 +38,14 @@ export function parseHeader(text: string): Header | null {
 /** What happened to one test: from vitest's own report, so that a file that does not even load is not taken for a caught mutant. */
 type Seen = 'passed' | 'failed' | 'absent'
 
+/** vitest filters by "describe > test" and reports "describe test"; a header may use either. */
+const plainName = (name: string): string => name.replaceAll(' > ', ' ').trim()
+
+const namePattern = (name: string): string =>
+  plainName(name)
+    .replace(/[.*+?^${}()|[\]\\]/g, '\\$&')
+    .replaceAll(' ', '( > | )')
+
 interface VitestReport {
   testResults: { name: string; assertionResults: { title: string; fullName: string; status: string }[] }[]
 }
@@ -46,7 +54,7 @@ function runTests(copy: string, mutants: Header[]): (mutant: Header) => Seen {
   const report = join(copy, 'mutants-report.json')
   rmSync(report, { force: true })
   const files = [...new Set(mutants.map(({ file }) => file))]
-  const names = mutants.map(({ name }) => name.replace(/[.*+?^${}()|[\]\\]/g, '\\$&'))
+  const names = mutants.map(({ name }) => namePattern(name))
   const argv = [
     'node_modules/vitest/vitest.mjs',
     'run',
@@ -67,7 +75,7 @@ function runTests(copy: string, mutants: Header[]): (mutant: Header) => Seen {
     const tests = found.testResults
       .filter((result) => resolve(result.name) === resolve(copy, file))
       .flatMap((result) => result.assertionResults)
-      .filter((test) => test.fullName.trim() === name || test.title === name)
+      .filter((test) => plainName(test.fullName) === plainName(name) || test.title === name)
     if (tests.some(({ status }) => status === 'failed')) return 'failed'
     return tests.some(({ status }) => status === 'passed') ? 'passed' : 'absent'
   }
