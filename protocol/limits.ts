@@ -184,11 +184,18 @@ export const NETWORK = {
 
 /** The local API. */
 export const CONTROL = {
-  connectionsMax: 64,
+  /** More than jobsMax, so that status and stop still get through to a busy node. */
+  connectionsMax: 96,
   bodyBytesMax: MIB,
   headerBytesMax: 16 * KIB,
+  headerMs: 10_000,
   requestMs: 30_000,
   jobsMax: 64,
+  /** One line of an answer, or a whole answer that is not streamed. */
+  answerBytesMax: 64 * MIB,
+  /** Unread bytes of an answer beyond which progress is left out. */
+  unreadBytesMax: 64 * KIB,
+  warningsPerJobMax: 1_000,
 } as const
 
 /** Worker threads for hashing, sealing and opening. */

@@ -1,0 +1,110 @@
+/**
+ * One run of the command line: arguments, the node, the verb, the exit code. Ctrl-C aborts what runs, a second one ends the process.
+ */
+import { setTimeout as sleep } from 'node:timers/promises'
+import { JobError, withoutKeys } from '../node/control/api.ts'
+import { connectControl, socketPathFor } from '../node/control/client.ts'
+import { EXIT } from '../protocol/errors.ts'
+import { WAITS } from '../protocol/limits.ts'
+import { runDaemon } from './daemon.ts'
+import { jsonText } from './escape.ts'
+import { type Io, writeAll } from './io.ts'
+import type { ShoalNode } from './local-node.ts'
+import { type Answer, type Invocation, parseArguments, type VerbCall } from './program.ts'
+import { Report } from './report.ts'
+import { configOf, type Need, openSession, stopNode, whenAborted } from './session.ts'
+import { runVerb } from './verbs.ts'
+
+const OUTPUT_CLOSED = new JobError('INTERRUPTED', 'standard output was closed')
+
+/** Runs `shoal` with these arguments (without node and script); resolves to the exit code, never rejects. */
+export async function runCli(argv: readonly string[], io: Io): Promise<number> {
+  const interrupt = new AbortController()
+  let interrupts = 0
+  io.onInterrupt(() => {
+    if (++interrupts > 1) io.exitNow(EXIT.interrupted)
+    interrupt.abort(new JobError('INTERRUPTED', 'interrupted'))
+  })
+  // Who closes our output wants no more of it (`shoal ls | head`).
+  io.stdout.on('error', () => interrupt.abort(OUTPUT_CLOSED))
+  io.stderr.on('error', () => {}) // nobody is left to tell
+  const parsed = parseArguments(argv)
+  if ('exitCode' in parsed) return await sayAnswer(parsed, argv.includes('--json'), io)
+  const report = new Report(io, parsed.globals.json)
+  try {
+    return await run(parsed, io, report, interrupt.signal)
+  } catch (error) {
+    const failure = interrupt.signal.aborted ? interrupted(interrupt.signal) : asJobError(error)
+    if (failure !== OUTPUT_CLOSED) await report.fail(failure, parsed.call.verb)
+    return failure.exitCode
+  } finally {
+    report.end()
+  }
+}
+
+async function sayAnswer(answer: Answer, isJson: boolean, io: Io): Promise<number> {
+  const text = withoutKeys(answer.text).trimEnd()
+  if (answer.exitCode === EXIT.ok) await writeAll(io.stdout, `${text}\n`)
+  else if (isJson) await writeAll(io.stdout, `${jsonText({ error: { code: 'USAGE', message: text.replace(/^error: /, '') } })}\n`)
+  else await writeAll(io.stderr, `${text}\n`)
+  return answer.exitCode
+}
+
+const interrupted = (signal: AbortSignal): JobError =>
+  signal.reason instanceof JobError ? signal.reason : new JobError('INTERRUPTED', 'interrupted')
+
+/** Whatever is no JobError here is a fault of ours. */
+const asJobError = (error: unknown): JobError =>
+  error instanceof JobError
+    ? error
+    : new JobError('BUG', `a fault in Shoal itself (${error instanceof Error ? `${error.name}: ${error.message}` : 'no Error'})`, {
+        cause: error,
+      })
+
+/** Which node each verb can do with. */
+function needOf(call: Exclude<VerbCall, { verb: 'daemon' }>): Need {
+  if (call.verb === 'status' || call.verb === 'peers' || call.verb === 'stop') return 'running'
+  if (call.verb === 'id' || call.verb === 'unseed' || (call.verb === 'ls' && call.link === null)) return 'offline'
+  return 'online'
+}
+
+async function run({ globals, call }: Invocation, io: Io, report: Report, signal: AbortSignal): Promise<number> {
+  if (call.verb === 'daemon') return await runDaemon(io, globals, report, signal)
+  if (call.verb === 'get' && call.output === '-' && globals.json) {
+    throw new JobError('USAGE', 'standard output cannot carry both the file and JSON: leave out --json or "-o -"')
+  }
+  const session = await openSession(io, globals, needOf(call), signal)
+  try {
+    const exitCode = await runVerb(call, { api: session.api, io, report, signal })
+    if (call.verb === 'stop') {
+      await whenGone(socketPathFor((await configOf(globals)).home), signal)
+      await report.answer({ stopped: true }, '')
+    }
+    if (session.own) await stay(session.own, call, report, signal)
+    return exitCode
+  } finally {
+    if (session.own) await stopNode(session.own)
+  }
+}
+
+/** How long a node of ours lives on after its own command: share and seed serve until Ctrl-C, others until who joined is done. */
+async function stay(node: ShoalNode, call: VerbCall, report: Report, signal: AbortSignal): Promise<void> {
+  report.end()
+  if (call.verb === 'share' || call.verb === 'seed') {
+    report.note('Serving from here until Ctrl-C. (With `shoal daemon` running, this command would return at once.)')
+    await Promise.race([node.whenStopped(), whenAborted(signal)])
+  } else {
+    await Promise.race([node.whenIdle(), node.whenStopped(), whenAborted(signal)])
+  }
+}
+
+const GONE_POLL_MS = 50
+
+/** Waits until nobody answers on the socket, so that a new daemon can start right after `shoal stop`. */
+async function whenGone(socketPath: string, signal: AbortSignal): Promise<void> {
+  for (let waitedMs = 0; waitedMs < 2 * WAITS.stopMs; waitedMs += GONE_POLL_MS) {
+    if ((await connectControl(socketPath)) === null) return
+    await sleep(GONE_POLL_MS, undefined, { signal })
+  }
+  throw new JobError('BUSY', 'the node was asked to stop but still answers')
+}

@@ -1,0 +1,236 @@
+/**
+ * The grammar of the command line: argv in, one Invocation out. Nothing is done here, no file is read.
+ *
+ * Help and usage errors are returned as text, so that the caller decides where they go.
+ */
+import { Command, CommanderError, Option } from 'commander'
+import { JobError, type ShareRequest, VERSION } from '../node/control/api.ts'
+import { LOG_LEVELS, type LogLevel } from '../node/log.ts'
+import { EXIT } from '../protocol/errors.ts'
+import { type LinkSource, linkSource } from './link-source.ts'
+
+/** Options that every verb takes. */
+export interface Globals {
+  home: string | null
+  json: boolean
+  verbose: boolean
+  network: string | null
+  bootstrap: string[] | null
+  listen: string[] | null
+  mdns: boolean | null
+  logLevel: LogLevel | null
+}
+
+export type VerbCall =
+  | { verb: 'daemon' }
+  | { verb: 'status' | 'peers' | 'id' | 'stop' }
+  | { verb: 'share'; paths: string[]; scope: ShareRequest['scope']; name: string | null }
+  | {
+      verb: 'get'
+      link: LinkSource
+      output: string
+      path: string | null
+      peers: string[]
+      force: boolean
+      yes: boolean
+      wait: boolean
+      keep: boolean
+    }
+  | { verb: 'seed'; link: LinkSource; peers: string[]; wait: boolean }
+  | { verb: 'unseed'; link: LinkSource }
+  | { verb: 'ls'; link: LinkSource | null; path: string | null; peers: string[]; wait: boolean }
+
+export type Invocation = { globals: Globals; call: VerbCall }
+
+/** Text to print instead of doing anything: help, version, or what is wrong with the command line. */
+export interface Answer {
+  exitCode: number
+  text: string
+}
+
+const collect = (value: string, before: string[] | undefined): string[] => [...(before ?? []), value]
+const peerOption = (): Option => new Option('--peer <address>', 'also try this address, /…/p2p/ID (repeatable)').argParser(collect)
+const linkFileOption = (): Option =>
+  new Option('--link-file <file>', 'read the link from a file, so that the process list does not show it')
+const waitOption = (): Option => new Option('--wait', 'keep looking while nobody is online')
+const LINK = 'share link or seed link; "-" reads it from standard input'
+
+/** Takes the arguments apart (without node and script). Never throws for what a user typed. */
+export function parseArguments(argv: readonly string[]): Invocation | Answer {
+  let call: VerbCall | undefined
+  const texts: string[] = []
+  const program = grammar((found) => {
+    call = found
+  })
+  const configure = (command: Command): void => {
+    command.exitOverride()
+    command.configureOutput({ writeOut: (text) => texts.push(text), writeErr: (text) => texts.push(text) })
+    command.configureHelp({ showGlobalOptions: true })
+    command.commands.forEach(configure)
+  }
+  configure(program)
+  try {
+    program.parse([...argv], { from: 'user' })
+  } catch (error) {
+    if (error instanceof JobError) return { exitCode: error.exitCode, text: error.message }
+    if (!(error instanceof CommanderError)) throw error
+    // commander ends --help and --version with 0, everything else with 1.
+    return { exitCode: error.exitCode === 0 ? EXIT.ok : EXIT.usage, text: texts.join('') }
+  }
+  if (call === undefined) return { exitCode: EXIT.usage, text: program.helpInformation() }
+  return { globals: globalsOf(program), call }
+}
+
+function globalsOf(program: Command): Globals {
+  const given = program.opts<Partial<Globals>>()
+  return {
+    home: given.home ?? null,
+    json: given.json ?? false,
+    verbose: given.verbose ?? false,
+    network: given.network ?? null,
+    bootstrap: given.bootstrap ?? null,
+    listen: given.listen ?? null,
+    mdns: given.mdns ?? null,
+    logLevel: given.logLevel ?? null,
+  }
+}
+
+function grammar(found: (call: VerbCall) => void): Command {
+  const program = new Command('shoal')
+    .description('Encrypted peer-to-peer file sharing with no server at all.')
+    .version(VERSION, '--version', 'print the version')
+    .helpOption('-h, --help', 'print help')
+    .option('--home <dir>', 'folder of the node (default: SHOAL_HOME, or the place for application data)')
+    .option('--json', 'answer with JSON on standard output')
+    .option('--network <name>', 'a network of its own, apart from the public one')
+    .addOption(new Option('--bootstrap <address>', 'peer to ask first, /…/p2p/ID (repeatable)').argParser(collect))
+    .addOption(new Option('--listen <address>', 'address to listen on (repeatable)').argParser(collect))
+    .option('--mdns', 'find peers on the local network (default)')
+    .option('--no-mdns', 'stay silent on the local network')
+    .addOption(new Option('--log-level <level>', 'what to log on standard error').choices([...LOG_LEVELS]))
+    .option('-v, --verbose', 'log what happens')
+    .addHelpText(
+      'after',
+      '\nA link is a key. On the command line other users of this machine can see it: use --link-file or "-" where that matters.' +
+        '\nExamples: shoal share photos | shoal get LINK -o there | shoal get LINK -o - --path song.flac | shoal seed SEED-LINK',
+    )
+  addShare(program, found)
+  addGet(program, found)
+  addSeed(program, found)
+  addList(program, found)
+  const plain = (verb: 'daemon' | 'status' | 'peers' | 'id' | 'stop', what: string, example: string): Command =>
+    program
+      .command(verb)
+      .description(what)
+      .addHelpText('after', `\nExample: ${example}`)
+      .action(() => found(verb === 'daemon' ? { verb } : { verb }))
+  plain('daemon', 'run a node in the foreground until Ctrl-C', 'shoal daemon --listen /ip4/0.0.0.0/tcp/4801')
+  plain('status', 'what the running node does', 'shoal status --json')
+  plain('peers', 'whom the running node is connected to', 'shoal peers')
+  plain('id', 'the peer id and addresses of this home', 'shoal id')
+  plain('stop', 'stop the running node', 'shoal stop')
+  return program
+}
+
+function addShare(program: Command, found: (call: VerbCall) => void): void {
+  program
+    .command('share')
+    .description('publish files and folders; prints the link')
+    .argument('<path...>', 'what to share')
+    .addOption(
+      new Option('--public', 'one file under a key that everybody who has the file can compute').conflicts(['fresh', 'nodeScope', 'name']),
+    )
+    .addOption(new Option('--fresh', 'a new link with new keys').conflicts(['public', 'nodeScope', 'name']))
+    .addOption(new Option('--node-scope', 'share equal blocks with all other shares of this node').conflicts(['public', 'fresh', 'name']))
+    .option('--name <name>', 'name the lineage: the same name gives versions of one share, wherever the files are')
+    .addHelpText('after', '\nExample: shoal share photos notes.txt')
+    .action((paths: string[], options: { public?: true; fresh?: true; nodeScope?: true; name?: string }) => {
+      const scope = options.public ? 'public' : options.fresh ? 'fresh' : options.nodeScope ? 'node' : 'lineage'
+      found({ verb: 'share', paths, scope, name: options.name ?? null })
+    })
+}
+
+interface LinkOptions {
+  linkFile?: string
+  path?: string
+  peer?: string[]
+  wait?: true
+}
+
+function addGet(program: Command, found: (call: VerbCall) => void): void {
+  type Options = LinkOptions & { output: string; force?: true; yes?: true; seed?: true }
+  program
+    .command('get')
+    .description('fetch a share, or a part of it')
+    .argument('[link]', LINK)
+    .option('-o, --output <dir>', 'folder to write to; "-" streams one file to standard output', '.')
+    .option('--path <sub>', 'only this file or folder of the share')
+    .option('--force', 'replace files that stand in the way')
+    .option('--yes', 'go on where Shoal would ask, as for a share that unpacks to far more than it weighs')
+    .option('--seed', 'keep the sealed blocks and serve them, also when no daemon runs')
+    .addOption(waitOption())
+    .addOption(peerOption())
+    .addOption(linkFileOption())
+    .addHelpText('after', '\nExamples: shoal get LINK -o there | shoal get - -o there < link.txt | shoal get LINK --path a/b.txt -o -')
+    .action((link: string | undefined, options: Options) => {
+      found({
+        verb: 'get',
+        link: linkSource(link, options.linkFile),
+        output: options.output,
+        path: options.path ?? null,
+        peers: options.peer ?? [],
+        force: options.force ?? false,
+        yes: options.yes ?? false,
+        wait: options.wait ?? false,
+        keep: options.seed ?? false,
+      })
+    })
+}
+
+function addSeed(program: Command, found: (call: VerbCall) => void): void {
+  program
+    .command('seed')
+    .description('fetch and serve a share; a seed link is enough, nothing is read')
+    .argument('[link]', LINK)
+    .addOption(waitOption())
+    .addOption(peerOption())
+    .addOption(linkFileOption())
+    .addHelpText('after', '\nExample: shoal seed shoal:bafybei…')
+    .action((link: string | undefined, options: LinkOptions) => {
+      found({ verb: 'seed', link: linkSource(link, options.linkFile), peers: options.peer ?? [], wait: options.wait ?? false })
+    })
+  program
+    .command('unseed')
+    .description('stop serving a share and free its disk space')
+    .argument('[link]', 'link or content ID of the share; "-" reads it from standard input')
+    .addOption(linkFileOption())
+    .addHelpText('after', '\nExample: shoal unseed bafybei…')
+    .action((link: string | undefined, options: LinkOptions) => {
+      found({ verb: 'unseed', link: linkSource(link, options.linkFile) })
+    })
+}
+
+function addList(program: Command, found: (call: VerbCall) => void): void {
+  program
+    .command('ls')
+    .description('list what this node keeps, or the files of a share without fetching them')
+    .argument('[link]', LINK)
+    .option('--path <sub>', 'only this folder of the share')
+    .addOption(waitOption())
+    .addOption(peerOption())
+    .addOption(linkFileOption())
+    .addHelpText('after', '\nExamples: shoal ls | shoal ls LINK --path photos/2026')
+    .action((link: string | undefined, options: LinkOptions) => {
+      const isNone = link === undefined && options.linkFile === undefined
+      if (isNone && (options.path !== undefined || options.peer !== undefined || options.wait)) {
+        throw new JobError('USAGE', '--path, --peer and --wait need a link')
+      }
+      found({
+        verb: 'ls',
+        link: isNone ? null : linkSource(link, options.linkFile),
+        path: options.path ?? null,
+        peers: options.peer ?? [],
+        wait: options.wait ?? false,
+      })
+    })
+}

@@ -1,0 +1,226 @@
+/**
+ * The verbs, each one call of the API and its answer in words or JSON. What they do is done by the node.
+ */
+import { resolve } from 'node:path'
+import {
+  type CatRequest,
+  type GetRequest,
+  type GetResult,
+  JobError,
+  type ListedEntry,
+  type PeerSummary,
+  type ShareResult,
+  type ShareSummary,
+  type ShoalApi,
+  type StatusResult,
+} from '../node/control/api.ts'
+import { EXIT } from '../protocol/errors.ts'
+import { escapeText } from './escape.ts'
+import { count, formatBytes, formatFields, formatSeconds, formatTable } from './format.ts'
+import type { Io } from './io.ts'
+import { cidOf, readLink } from './link-source.ts'
+import type { VerbCall } from './program.ts'
+import type { Report } from './report.ts'
+
+/** What a verb runs with. */
+export interface Setting {
+  api: ShoalApi
+  io: Io
+  report: Report
+  signal: AbortSignal
+}
+
+/** Runs a verb against the API; resolves to the exit code, throws JobError or the abort reason. `daemon` is not among them. */
+export async function runVerb(call: Exclude<VerbCall, { verb: 'daemon' }>, at: Setting): Promise<number> {
+  if (call.verb === 'share') return await share(call, at)
+  if (call.verb === 'get') return call.output === '-' ? await cat(call, at) : await get(call, at)
+  if (call.verb === 'seed') return await seed(call, at)
+  if (call.verb === 'unseed') return await unseed(call, at)
+  if (call.verb === 'ls') return call.link === null ? await listKept(at) : await listShare(call, at)
+  return await inspect(call.verb, at)
+}
+
+type Of<V extends VerbCall['verb']> = Extract<VerbCall, { verb: V }>
+
+async function share(call: Of<'share'>, { api, io, report, signal }: Setting): Promise<number> {
+  const paths = call.paths.map((path) => resolve(io.cwd, path))
+  const result = await api.share({ paths, scope: call.scope, name: call.name }, report.onEvent, signal)
+  for (const warning of result.warnings) report.warn(warning)
+  await report.answer(result, `${result.link}\n`)
+  sayShared(result, report)
+  return EXIT.ok
+}
+
+function sayShared(result: ShareResult, report: Report): void {
+  report.note(`${count(result.files, 'file')}, ${formatBytes(result.sizeBytes)}; ${formatBytes(result.wireBytes)} sealed`)
+  report.note(`${count(result.newBlocks, 'new block')}, ${result.reusedBlocks} used again`)
+  report.note(`Who may host it without reading it gets: ${result.seedLink}`)
+  if (result.scope === 'public') report.note('This is a public share: whoever has the same file can tell that you have it.')
+}
+
+async function get(call: Of<'get'>, at: Setting): Promise<number> {
+  const { api, io, report, signal } = at
+  const request: GetRequest = {
+    link: await readLink(call.link, io),
+    outputDir: resolve(io.cwd, call.output),
+    path: call.path,
+    force: call.force,
+    consent: call.yes,
+    wait: call.wait,
+    peers: call.peers,
+    keep: call.keep,
+  }
+  const result = await withConsent(call, at, (consent) => api.get({ ...request, consent }, report.onEvent, signal))
+  await report.answer(result, sayGot(result))
+  if (result.keptBytes > 0) {
+    report.note(`${formatBytes(result.keptBytes)} of sealed blocks stay on this disk to be served, until \`shoal unseed ${result.cid}\`.`)
+  }
+  for (const file of result.damaged) report.warn(`${file.path}: ${file.cause}`)
+  return result.damaged.length === 0 ? EXIT.ok : EXIT.damagedShare
+}
+
+const sayGot = (result: GetResult): string =>
+  `${result.written.map((path) => `${escapeText(path)}\n`).join('')}` +
+  `${count(result.files, 'file')}, ${formatBytes(result.sizeBytes)}; ` +
+  `fetched ${count(result.fetchedBlocks, 'block')} (${formatBytes(result.fetchedBytes)}), ${result.reusedBlocks} already here\n`
+
+async function cat(call: Of<'get'>, at: Setting): Promise<number> {
+  const { api, io, report, signal } = at
+  const link = await readLink(call.link, io)
+  const request: CatRequest = { link, path: call.path, consent: call.yes, wait: call.wait, peers: call.peers }
+  await withConsent(call, at, (consent) => report.stream(api.cat({ ...request, consent }, report.onEvent, signal)))
+  return EXIT.ok
+}
+
+/** Runs a job; when it asks for consent and there is a person to ask, asks and runs it again. */
+async function withConsent<T>(call: Of<'get'>, { report, signal }: Setting, run: (consent: boolean) => Promise<T>): Promise<T> {
+  try {
+    return await run(call.yes)
+  } catch (error) {
+    const isQuestion = error instanceof JobError && error.exitCode === EXIT.needsConsent
+    if (!isQuestion || call.yes || call.link.from === 'stdin' || !report.canAsk()) throw error
+    if (!(await report.ask(`${error.message}. Go on?`, signal))) {
+      signal.throwIfAborted()
+      throw error
+    }
+  }
+  return await run(true)
+}
+
+async function seed(call: Of<'seed'>, { api, io, report, signal }: Setting): Promise<number> {
+  const link = await readLink(call.link, io)
+  const result = await api.seed({ link, wait: call.wait, peers: call.peers }, report.onEvent, signal)
+  const fetched = `fetched ${count(result.fetchedBlocks, 'block')} (${formatBytes(result.fetchedBytes)})`
+  await report.answer(result, `${result.cid}\n${count(result.blockCount, 'block')}, ${formatBytes(result.wireBytes)}; ${fetched}\n`)
+  return EXIT.ok
+}
+
+async function unseed(call: Of<'unseed'>, { api, io, report, signal }: Setting): Promise<number> {
+  const cid = cidOf(await readLink(call.link, io))
+  const result = await api.unseed({ cid }, signal)
+  const human = result.removed ? `${cid}\n${formatBytes(result.freedBytes)} freed\n` : `${cid} was not kept here\n`
+  await report.answer(result, human)
+  return EXIT.ok
+}
+
+async function listKept({ api, report, signal }: Setting): Promise<number> {
+  const shares = await api.shares(signal)
+  const human = shares.length === 0 ? 'This node keeps no shares.\n' : sharesTable(shares)
+  await report.answer(shares, human)
+  return EXIT.ok
+}
+
+function sharesTable(shares: ShareSummary[]): string {
+  const unknown = '-'
+  const done = (share: ShareSummary): string =>
+    share.state === 'complete' ? 'complete' : `${share.haveBlocks}/${share.blockCount ?? '?'} blocks`
+  return formatTable(
+    [
+      { title: 'SHARE' },
+      { title: 'ROLE' },
+      { title: 'FILES', align: 'right' },
+      { title: 'SIZE', align: 'right' },
+      { title: 'ON DISK', align: 'right' },
+      { title: 'STATE' },
+      { title: 'PEERS', align: 'right' },
+      { title: 'NAME' },
+    ],
+    shares.map((share) => [
+      share.cid,
+      share.role,
+      share.files === null ? unknown : String(share.files),
+      share.sizeBytes === null ? unknown : formatBytes(share.sizeBytes),
+      share.wireBytes === null ? unknown : formatBytes(share.wireBytes),
+      share.seeding ? `${done(share)}, served` : done(share),
+      String(share.peers),
+      share.label ?? '',
+    ]),
+  )
+}
+
+async function listShare(call: Of<'ls'>, { api, io, report, signal }: Setting): Promise<number> {
+  if (call.link === null) return EXIT.usage
+  const link = await readLink(call.link, io)
+  const entries = api.list({ link, path: call.path, wait: call.wait, peers: call.peers }, report.onEvent, signal)
+  await report.answerEach(entries, sayEntry)
+  return EXIT.ok
+}
+
+// Not a table: a share may hold millions of files, and the first line should not wait for the last.
+const sayEntry = (entry: ListedEntry): string => {
+  const size = entry.isDirectory ? '' : formatBytes(entry.sizeBytes)
+  return `${size.padStart(9)} ${entry.executable ? 'x' : ' '} ${escapeText(entry.path)}${entry.isDirectory ? '/' : ''}\n`
+}
+
+async function inspect(verb: 'status' | 'peers' | 'id' | 'stop', { api, report, signal }: Setting): Promise<number> {
+  if (verb === 'status') {
+    const status = await api.status(signal)
+    await report.answer(status, sayStatus(status))
+  } else if (verb === 'peers') {
+    const peers = await api.peers(signal)
+    await report.answer(peers, peers.length === 0 ? 'No peers are connected.\n' : peersTable(peers))
+  } else if (verb === 'id') {
+    const identity = await api.identity(signal)
+    await report.answer(identity, [identity.peerId, ...identity.addresses].map((line) => `${escapeText(line)}\n`).join(''))
+  } else {
+    await api.stop(signal)
+  }
+  return EXIT.ok
+}
+
+const sayStatus = (status: StatusResult): string =>
+  formatFields([
+    ['peer id', status.peerId],
+    ['version', status.version],
+    ['home', status.home],
+    ['process', `${status.pid}, up ${formatSeconds(status.uptimeSeconds)}, ${formatBytes(status.rssBytes)} of memory`],
+    ['network', status.network ?? 'public'],
+    ...status.addresses.map((address, i): [string, string] => [i === 0 ? 'addresses' : '', address]),
+    ['shares', `${status.shares}, ${count(status.blocks, 'block')}`],
+    ['jobs', String(status.jobs)],
+    ['connections', String(status.connections)],
+    ...status.dht.map((dht, i): [string, string] => [i === 0 ? 'dht' : '', `${dht.name}: ${count(dht.peers, 'peer')}, ${dht.mode}`]),
+    ['traffic', `${formatBytes(status.bytesIn)} in, ${formatBytes(status.bytesOut)} out`],
+  ])
+
+const peersTable = (peers: PeerSummary[]): string =>
+  formatTable(
+    [
+      { title: 'PEER' },
+      { title: 'WAY' },
+      { title: 'FOR', align: 'right' },
+      { title: 'SHARES', align: 'right' },
+      { title: 'IN', align: 'right' },
+      { title: 'OUT', align: 'right' },
+      { title: 'ADDRESS' },
+    ],
+    peers.map((peer) => [
+      peer.peerId,
+      peer.direction,
+      formatSeconds(peer.connectedSeconds),
+      String(peer.shares.length),
+      formatBytes(peer.shares.reduce((sum, share) => sum + share.bytesIn, 0)),
+      formatBytes(peer.shares.reduce((sum, share) => sum + share.bytesOut, 0)),
+      peer.address,
+    ]),
+  )

@@ -1,0 +1,113 @@
+/**
+ * The one config object of a node: defaults, then HOME/config.json, then what the command line says; checked once, frozen, passed on.
+ *
+ * No other file knows a default. Every complaint about the file is given at once, each with the name of the setting.
+ */
+import { readFile } from 'node:fs/promises'
+import { join, resolve } from 'node:path'
+import { JobError } from './control/api.ts'
+import { LOG_LEVELS, type LogLevel } from './log.ts'
+
+export interface Config {
+  /** Absolute. */
+  home: string
+  /** null: the public network. A name makes a separate one. */
+  network: string | null
+  /** Multiaddrs to listen on. */
+  listen: string[]
+  /** Multiaddrs, ending in /p2p/ID, of the peers that a node asks first. */
+  bootstrap: string[]
+  mdns: boolean
+  logLevel: LogLevel
+}
+
+export type ConfigOverrides = Partial<Omit<Config, 'home'>>
+
+/** Any free port, on every address. Whoever forwards a port sets a fixed one. */
+const DEFAULT_LISTEN = ['/ip4/0.0.0.0/tcp/0', '/ip6/::/tcp/0']
+
+/** Where a node of the public network asks first; known peers are remembered, so none is needed twice. */
+const PUBLIC_BOOTSTRAP = [
+  '/dnsaddr/bootstrap.libp2p.io/p2p/QmNnooDu7bfjPFoTZYxMNLWUQJyrVwtbZg5gBMjTezGAJN',
+  '/dnsaddr/bootstrap.libp2p.io/p2p/QmbLHAnMoJPWSCR5Zhtx6BHJX9KiKNN6tpvbUcqanj75Nb',
+  '/dnsaddr/bootstrap.libp2p.io/p2p/QmcZf59bWwK5XFi76CZX8cbJ4BhTzzA3gU1ZjYZcYW3dwt',
+]
+
+const CONFIG_BYTES_MAX = 64 * 1024
+const ADDRESSES_MAX = 64
+const ADDRESS = /^(\/[a-z0-9-]+(\/[^/\s]+)?)+$/
+const NETWORK = /^[a-z0-9][a-z0-9-]{0,31}$/
+
+/** Reads and checks the config of a home. Throws JobError BAD_CONFIG naming everything that is wrong. */
+export async function loadConfig(init: { home: string; overrides: ConfigOverrides }): Promise<Config> {
+  const home = resolve(init.home)
+  const path = join(home, 'config.json')
+  const fromFile = checkSettings(await readSettings(path), `config file ${path}`)
+  const fromCaller = checkSettings({ ...init.overrides }, 'command line')
+  const settings = { ...fromFile, ...fromCaller }
+  const network = settings.network ?? null
+  return Object.freeze({
+    home,
+    network,
+    listen: settings.listen ?? DEFAULT_LISTEN,
+    bootstrap: settings.bootstrap ?? (network === null ? PUBLIC_BOOTSTRAP : []),
+    mdns: settings.mdns ?? true,
+    logLevel: settings.logLevel ?? 'info',
+  })
+}
+
+async function readSettings(path: string): Promise<Record<string, unknown>> {
+  let text: string
+  try {
+    text = await readFile(path, 'utf8')
+  } catch (cause) {
+    if (cause instanceof Error && 'code' in cause && (cause.code === 'ENOENT' || cause.code === 'ENOTDIR')) return {}
+    throw new JobError('BAD_CONFIG', `config file ${path} cannot be read`, { cause })
+  }
+  if (text.length > CONFIG_BYTES_MAX) throw new JobError('BAD_CONFIG', `config file ${path} is over ${CONFIG_BYTES_MAX} bytes`)
+  try {
+    const value: unknown = JSON.parse(text)
+    if (isRecord(value)) return value
+  } catch (cause) {
+    throw new JobError('BAD_CONFIG', `config file ${path} is not JSON`, { cause })
+  }
+  throw new JobError('BAD_CONFIG', `config file ${path} must hold one JSON object`)
+}
+
+const isRecord = (value: unknown): value is Record<string, unknown> => typeof value === 'object' && value !== null && !Array.isArray(value)
+
+/** Each setting: whether a value will do, and the sentence when it will not. */
+const SETTINGS: Record<keyof ConfigOverrides, { accepts: (value: unknown) => boolean; must: string }> = {
+  network: {
+    accepts: (value) => value === null || (typeof value === 'string' && NETWORK.test(value)),
+    must: 'must be null or a name of 1 to 32 of a-z, 0-9 and "-"',
+  },
+  listen: { accepts: (value) => isAddressList(value, () => true), must: 'must be a list of multiaddrs like "/ip4/0.0.0.0/tcp/4801"' },
+  bootstrap: {
+    accepts: (value) => isAddressList(value, (address) => /\/p2p\/[A-Za-z0-9]+$/.test(address)),
+    must: 'must be a list of multiaddrs that end in /p2p/ and a peer id',
+  },
+  mdns: { accepts: (value) => typeof value === 'boolean', must: 'must be true or false' },
+  logLevel: {
+    accepts: (value) => LOG_LEVELS.some((level) => level === value),
+    must: `must be one of ${LOG_LEVELS.join(', ')}`,
+  },
+}
+
+function isAddressList(value: unknown, also: (address: string) => boolean): boolean {
+  if (!Array.isArray(value) || value.length > ADDRESSES_MAX) return false
+  return value.every((address: unknown) => typeof address === 'string' && address.length <= 512 && ADDRESS.test(address) && also(address))
+}
+
+function checkSettings(settings: Record<string, unknown>, where: string): ConfigOverrides {
+  const complaints: string[] = []
+  for (const [name, value] of Object.entries(settings)) {
+    if (!isSettingName(name)) complaints.push(`"${name}" is not a setting`)
+    else if (!SETTINGS[name].accepts(value)) complaints.push(`${name} ${SETTINGS[name].must}`)
+  }
+  if (complaints.length > 0) throw new JobError('BAD_CONFIG', `${where}: ${complaints.join('; ')}`)
+  // Every value was checked against its setting just above.
+  return settings as ConfigOverrides
+}
+
+const isSettingName = (name: string): name is keyof ConfigOverrides => Object.hasOwn(SETTINGS, name)

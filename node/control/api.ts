@@ -1,0 +1,242 @@
+/**
+ * The local API of a node: what every verb takes and gives back, and the one error class that crosses the control socket.
+ *
+ * Types and small tables only. The node implements ShoalApi (node/jobs), server.ts offers it on a socket, client.ts offers it again on
+ * the other side, so that the command line cannot tell a daemon from a node in its own process.
+ */
+import { EXIT, FORMAT_CODES } from '../../protocol/errors.ts'
+
+/** The version of Shoal; equal to the one in package.json (test/tidy.test.ts). */
+export const VERSION = '0.1.0'
+
+/** Publish files and folders. */
+export interface ShareRequest {
+  /** Absolute. */
+  paths: string[]
+  scope: 'lineage' | 'node' | 'fresh' | 'public'
+  /** Names the lineage instead of the paths. */
+  name: string | null
+}
+
+export interface ShareResult {
+  link: string
+  seedLink: string
+  cid: string
+  files: number
+  /** Sum of the file sizes. */
+  sizeBytes: number
+  /** What travels and is stored: all blocks of the share, padding included. */
+  wireBytes: number
+  scope: string
+  newBlocks: number
+  reusedBlocks: number
+  warnings: string[]
+}
+
+/** Fetch a share, or the part of it under `path`, into a folder. */
+export interface GetRequest {
+  link: string
+  /** Absolute. */
+  outputDir: string
+  path: string | null
+  /** Replace files that stand in the way. */
+  force: boolean
+  /** The user said yes to what X7 asks about. */
+  consent: boolean
+  /** Keep looking when nobody is online. */
+  wait: boolean
+  /** Addresses to try beside those that are found. */
+  peers: string[]
+  /** Keep the sealed blocks after a one-shot get. */
+  keep: boolean
+}
+
+export interface GetResult {
+  cid: string
+  /** Absolute paths of what was written at the top. */
+  written: string[]
+  files: number
+  sizeBytes: number
+  fetchedBytes: number
+  fetchedBlocks: number
+  reusedBlocks: number
+  damaged: { path: string; cause: string }[]
+  /** Bytes of sealed blocks that stay on this disk for seeding. */
+  keptBytes: number
+}
+
+/** Stream one file. */
+export interface CatRequest {
+  link: string
+  path: string | null
+  consent: boolean
+  wait: boolean
+  peers: string[]
+}
+
+/** Fetch all blocks of a share, without reading it, and serve them. */
+export interface SeedRequest {
+  link: string
+  wait: boolean
+  peers: string[]
+}
+
+export interface SeedResult {
+  cid: string
+  wireBytes: number
+  blockCount: number
+  fetchedBytes: number
+  fetchedBlocks: number
+}
+
+export interface UnseedRequest {
+  cid: string
+}
+
+export interface UnseedResult {
+  cid: string
+  freedBytes: number
+  /** False: this node did not keep it. */
+  removed: boolean
+}
+
+/** One line of `ls`: what this node keeps. Never a key. */
+export interface ShareSummary {
+  cid: string
+  role: 'owner' | 'reader' | 'blind'
+  label: string | null
+  files: number | null
+  sizeBytes: number | null
+  wireBytes: number | null
+  state: 'partial' | 'complete'
+  seeding: boolean
+  peers: number
+  haveBlocks: number
+  blockCount: number | null
+  announcedMs: number | null
+}
+
+/** List the files of a share without fetching them. */
+export interface ListRequest {
+  link: string
+  path: string | null
+  wait: boolean
+  peers: string[]
+}
+
+export interface ListedEntry {
+  path: string
+  sizeBytes: number
+  isDirectory: boolean
+  executable: boolean
+}
+
+export interface StatusResult {
+  peerId: string
+  version: string
+  network: string | null
+  addresses: string[]
+  uptimeSeconds: number
+  shares: number
+  blocks: number
+  connections: number
+  dht: { name: string; peers: number; mode: 'client' | 'server' }[]
+  bytesIn: number
+  bytesOut: number
+  rssBytes: number
+  home: string
+  pid: number
+  jobs: number
+}
+
+export interface PeerSummary {
+  peerId: string
+  address: string
+  direction: string
+  shares: { cid: string; bytesIn: number; bytesOut: number; hasAll: boolean }[]
+  connectedSeconds: number
+}
+
+export interface IdentityResult {
+  peerId: string
+  addresses: string[]
+}
+
+export type JobPhase = 'scan' | 'seal' | 'sync' | 'find' | 'fetch' | 'write' | 'announce'
+
+/** What a job tells while it runs. Progress may be thinned out on the way, warnings may not. */
+export type JobEvent =
+  | { type: 'progress'; phase: JobPhase; doneBytes: number; totalBytes: number | null; peers?: number }
+  | { type: 'warning'; message: string }
+
+export type OnEvent = (event: JobEvent) => void
+
+/** What a node does for its user. Every method throws JobError (or the abort reason of its signal) and nothing else on purpose. */
+export interface ShoalApi {
+  share(request: ShareRequest, onEvent: OnEvent, signal: AbortSignal): Promise<ShareResult>
+  get(request: GetRequest, onEvent: OnEvent, signal: AbortSignal): Promise<GetResult>
+  cat(request: CatRequest, onEvent: OnEvent, signal: AbortSignal): AsyncIterable<Uint8Array>
+  seed(request: SeedRequest, onEvent: OnEvent, signal: AbortSignal): Promise<SeedResult>
+  unseed(request: UnseedRequest, signal: AbortSignal): Promise<UnseedResult>
+  shares(signal: AbortSignal): Promise<ShareSummary[]>
+  list(request: ListRequest, onEvent: OnEvent, signal: AbortSignal): AsyncIterable<ListedEntry>
+  status(signal: AbortSignal): Promise<StatusResult>
+  peers(signal: AbortSignal): Promise<PeerSummary[]>
+  identity(signal: AbortSignal): Promise<IdentityResult>
+  /** Asks the node to stop. Resolves as soon as it has begun to, not when it is down: the answer must still get out. */
+  stop(signal: AbortSignal): Promise<void>
+}
+
+/** Codes of failures beside those of the format (FORMAT_CODES), and the exit code that each leads to. */
+export const JOB_CODES = {
+  USAGE: EXIT.usage,
+  HOME_LOCKED: EXIT.homeLocked,
+  NO_SEEDER: EXIT.noSeeder,
+  NO_SPACE: EXIT.noSpace,
+  EXISTS: EXIT.pathExists,
+  NO_DAEMON: EXIT.noDaemon,
+  /** What the user named cannot be used: absent, not readable, not sharable, over a limit. */
+  BAD_INPUT: EXIT.badInput,
+  NOT_FOUND: EXIT.badInput,
+  DENIED: EXIT.badInput,
+  /** The home folder or the socket's folder is open to other users. */
+  INSECURE: EXIT.badInput,
+  /** A source file changed while it was read. */
+  CHANGED: EXIT.badInput,
+  BAD_CONFIG: EXIT.badInput,
+  BAD_ADDRESS: EXIT.badInput,
+  PORT_TAKEN: EXIT.badInput,
+  /** Some files of a share are damaged; the others were written. */
+  DAMAGED: EXIT.damagedShare,
+  /** The node has as many jobs as it takes. */
+  BUSY: EXIT.noDaemon,
+  /** The node was stopped while the job ran. */
+  STOPPED: EXIT.noDaemon,
+  INTERRUPTED: EXIT.interrupted,
+  BUG: EXIT.bug,
+} as const
+
+export type JobCode = keyof typeof JOB_CODES
+
+/** A failure for the user: a stable code, what the command line exits with, and a sentence without links, keys or secrets. */
+export class JobError extends Error {
+  override name = 'JobError'
+  readonly code: string
+  readonly exitCode: number
+  /** `exitCode` follows from the code where it is one of JOB_CODES or FORMAT_CODES, and is EXIT.bug for an unknown one. */
+  constructor(code: string, message: string, options: ErrorOptions & { exitCode?: number } = {}) {
+    super(message, options)
+    this.code = code
+    this.exitCode = options.exitCode ?? exitCodeOf(code)
+  }
+}
+
+/** The text without whatever follows the sign and the type digit of a share link: for messages that may quote input. */
+export const withoutKeys = (text: string): string => text.replace(/([#.])1[A-Za-z0-9_-]{16,}\S*/g, '$1[secret]')
+
+function exitCodeOf(code: string): number {
+  const formats: Record<string, { exit: number }> = FORMAT_CODES
+  const jobs: Record<string, number> = JOB_CODES
+  if (Object.hasOwn(formats, code)) return formats[code]?.exit ?? EXIT.bug
+  return Object.hasOwn(jobs, code) ? (jobs[code] ?? EXIT.bug) : EXIT.bug
+}

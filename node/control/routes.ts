@@ -1,0 +1,114 @@
+/**
+ * The routes of the control socket: one table, read by the server (how to run a verb) and the client (what kind of answer to expect).
+ *
+ * Every request is a POST to /v1/<verb> with a JSON body, taken apart here field by field. Four kinds of answer:
+ *   call   one JSON value
+ *   job    lines of JSON: {"event":…}*, then {"result":…} or {"error":…}
+ *   list   the same, with {"item":…} lines before the end
+ *   bytes  the raw bytes; a failure after the first byte stands in the trailer ERROR_TRAILER
+ * A failure before anything was sent is {"error":{code,message,exitCode}} with a status of 400 or more, whatever the kind.
+ */
+import {
+  type CatRequest,
+  type GetRequest,
+  JobError,
+  type ListRequest,
+  type OnEvent,
+  type SeedRequest,
+  type ShareRequest,
+  type ShoalApi,
+  type UnseedRequest,
+} from './api.ts'
+
+export type Route =
+  | { kind: 'call'; run(api: ShoalApi, body: unknown, signal: AbortSignal): Promise<unknown> }
+  | { kind: 'job'; run(api: ShoalApi, body: unknown, onEvent: OnEvent, signal: AbortSignal): Promise<unknown> }
+  | { kind: 'list'; run(api: ShoalApi, body: unknown, onEvent: OnEvent, signal: AbortSignal): AsyncIterable<unknown> }
+  | { kind: 'bytes'; run(api: ShoalApi, body: unknown, onEvent: OnEvent, signal: AbortSignal): AsyncIterable<Uint8Array> }
+
+/** An error as it crosses the socket. */
+export interface WireError {
+  code: string
+  message: string
+  exitCode: number
+}
+
+/** One line of a streamed answer. */
+export type AnswerLine = { event: unknown } | { item: unknown } | { result: unknown } | { error: WireError }
+
+/** Holds encodeURIComponent(JSON of a WireError): a header carries ASCII only. */
+export const ERROR_TRAILER = 'shoal-error'
+
+/** Where a verb lives. */
+export const pathOf = (verb: keyof ShoalApi): string => `/v1/${verb}`
+
+type Check<T> = (value: unknown) => value is T
+
+const text: Check<string> = (value) => typeof value === 'string'
+const flag: Check<boolean> = (value) => typeof value === 'boolean'
+const textOrNull: Check<string | null> = (value) => value === null || typeof value === 'string'
+const texts: Check<string[]> = (value) => Array.isArray(value) && value.every((item) => typeof item === 'string')
+const scope: Check<ShareRequest['scope']> = (value) => value === 'lineage' || value === 'node' || value === 'fresh' || value === 'public'
+
+/** A parser for an object that has exactly these fields; throws JobError USAGE naming the field. */
+function request<T extends object>(checks: { [K in keyof T]: Check<T[K]> }): (body: unknown) => T {
+  return (body) => {
+    if (typeof body !== 'object' || body === null || Array.isArray(body)) throw new JobError('USAGE', 'the request is not a JSON object')
+    const extra = Object.keys(body).find((name) => !Object.hasOwn(checks, name))
+    if (extra !== undefined) throw new JobError('USAGE', 'the request has a field that this node does not know')
+    for (const name of Object.keys(checks)) {
+      const value: unknown = Object.getOwnPropertyDescriptor(body, name)?.value
+      // `name` is a key of `checks`, which has a check for every field of T.
+      if (!checks[name as keyof T](value)) throw new JobError('USAGE', `the request has no proper "${name}"`)
+    }
+    // Every field of T was checked just above.
+    return body as T
+  }
+}
+
+const parseShare = request<ShareRequest>({ paths: texts, scope, name: textOrNull })
+const parseGet = request<GetRequest>({
+  link: text,
+  outputDir: text,
+  path: textOrNull,
+  force: flag,
+  consent: flag,
+  wait: flag,
+  peers: texts,
+  keep: flag,
+})
+const parseCat = request<CatRequest>({ link: text, path: textOrNull, consent: flag, wait: flag, peers: texts })
+const parseSeed = request<SeedRequest>({ link: text, wait: flag, peers: texts })
+const parseUnseed = request<UnseedRequest>({ cid: text })
+const parseList = request<ListRequest>({ link: text, path: textOrNull, wait: flag, peers: texts })
+const parseNothing = request<Record<never, never>>({})
+
+const call = (run: (api: ShoalApi, signal: AbortSignal) => Promise<unknown>): Route => ({
+  kind: 'call',
+  async run(api, body, signal) {
+    parseNothing(body)
+    return await run(api, signal)
+  },
+})
+
+/** Every verb of ShoalApi. */
+export const ROUTES: Record<keyof ShoalApi, Route> = {
+  share: { kind: 'job', run: async (api, body, onEvent, signal) => await api.share(parseShare(body), onEvent, signal) },
+  get: { kind: 'job', run: async (api, body, onEvent, signal) => await api.get(parseGet(body), onEvent, signal) },
+  seed: { kind: 'job', run: async (api, body, onEvent, signal) => await api.seed(parseSeed(body), onEvent, signal) },
+  cat: { kind: 'bytes', run: (api, body, onEvent, signal) => api.cat(parseCat(body), onEvent, signal) },
+  list: { kind: 'list', run: (api, body, onEvent, signal) => api.list(parseList(body), onEvent, signal) },
+  unseed: { kind: 'call', run: async (api, body, signal) => await api.unseed(parseUnseed(body), signal) },
+  shares: call((api, signal) => api.shares(signal)),
+  status: call((api, signal) => api.status(signal)),
+  peers: call((api, signal) => api.peers(signal)),
+  identity: call((api, signal) => api.identity(signal)),
+  stop: call((api, signal) => api.stop(signal)),
+}
+
+/** The route of a request path, null when there is none. */
+export function routeOf(path: string): Route | null {
+  const verb = Object.keys(ROUTES).find((name) => path === `/v1/${name}`)
+  // `verb` is a key of ROUTES.
+  return verb === undefined ? null : ROUTES[verb as keyof ShoalApi]
+}

@@ -1,0 +1,106 @@
+/** A ShoalApi that does nothing real: records what it was asked and answers what a test tells it to. */
+import type { ShoalNode } from '../../cli/local-node.ts'
+import type { JobEvent, ShoalApi } from '../../node/control/api.ts'
+
+export const CID = `bafybei${'a'.repeat(52)}`
+export const KEY = 'A'.repeat(47)
+export const LINK = `shoal:${CID}#1${KEY}B`
+
+export interface FakeApi extends ShoalApi {
+  /** Every call, in order. */
+  asked: { verb: string; request: unknown }[]
+  /** Signals of the jobs, in order. */
+  signals: AbortSignal[]
+}
+
+/** Answers with small fixed values; `override` replaces methods. */
+export function fakeApi(override: Partial<ShoalApi> = {}): FakeApi {
+  const asked: FakeApi['asked'] = []
+  const signals: AbortSignal[] = []
+  const noted = <T>(verb: string, request: unknown, signal: AbortSignal, run: () => T): T => {
+    asked.push({ verb, request })
+    signals.push(signal)
+    return run()
+  }
+  const progress: JobEvent = { type: 'progress', phase: 'fetch', doneBytes: 512, totalBytes: 1024, peers: 2 }
+  const base: ShoalApi = {
+    async share(_request, onEvent) {
+      onEvent({ type: 'warning', message: 'a link to nowhere was skipped' })
+      const warnings = ['a link to nowhere was skipped']
+      const sizes = { files: 2, sizeBytes: 3_000_000, wireBytes: 3_145_728 }
+      return { link: LINK, seedLink: `shoal:${CID}`, cid: CID, ...sizes, scope: 'lineage', newBlocks: 3, reusedBlocks: 0, warnings }
+    },
+    async get(request, onEvent) {
+      onEvent(progress)
+      const counts = { files: 1, sizeBytes: 5, fetchedBytes: 1024, fetchedBlocks: 1, reusedBlocks: 0 }
+      return { cid: CID, written: [`${request.outputDir}/photos`], ...counts, damaged: [], keptBytes: 0 }
+    },
+    async *cat() {
+      yield new TextEncoder().encode('hello ')
+      yield new TextEncoder().encode('world')
+    },
+    async seed(_request, onEvent) {
+      onEvent(progress)
+      return { cid: CID, wireBytes: 2048, blockCount: 2, fetchedBytes: 2048, fetchedBlocks: 2 }
+    },
+    async unseed(request) {
+      return { cid: request.cid, freedBytes: 2048, removed: true }
+    },
+    async shares() {
+      const known = { files: 1, sizeBytes: 5, wireBytes: 16_384, haveBlocks: 1, blockCount: 1, announcedMs: null }
+      return [{ cid: CID, role: 'owner', label: 'evil\u001b[2Jname', ...known, state: 'complete', seeding: true, peers: 0 }]
+    },
+    async *list() {
+      yield { path: 'photos', sizeBytes: 0, isDirectory: true, executable: false }
+      yield { path: 'photos/\u202egpj.exe', sizeBytes: 1536, isDirectory: false, executable: true }
+    },
+    async status() {
+      const traffic = { bytesIn: 1, bytesOut: 2, rssBytes: 1_000_000 }
+      const counts = { uptimeSeconds: 61, shares: 1, blocks: 2, connections: 3, jobs: 0 }
+      const dht: { name: string; peers: number; mode: 'client' | 'server' }[] = [{ name: 'wan', peers: 5, mode: 'client' }]
+      return { peerId: 'P1', version: '0.1.0', network: 'test', addresses: ['/a'], dht, ...counts, ...traffic, home: '/h', pid: 7 }
+    },
+    async peers() {
+      const shares = [{ cid: CID, bytesIn: 1024, bytesOut: 0, hasAll: true }]
+      return [{ peerId: 'P2', address: '/ip4/127.0.0.1/tcp/1', direction: 'outbound', shares, connectedSeconds: 5 }]
+    },
+    async identity() {
+      return { peerId: 'P1', addresses: ['/ip4/127.0.0.1/tcp/9/p2p/P1'] }
+    },
+    async stop() {},
+  }
+  const api: ShoalApi = { ...base, ...override }
+  return {
+    asked,
+    signals,
+    share: (request, onEvent, signal) => noted('share', request, signal, () => api.share(request, onEvent, signal)),
+    get: (request, onEvent, signal) => noted('get', request, signal, () => api.get(request, onEvent, signal)),
+    cat: (request, onEvent, signal) => noted('cat', request, signal, () => api.cat(request, onEvent, signal)),
+    seed: (request, onEvent, signal) => noted('seed', request, signal, () => api.seed(request, onEvent, signal)),
+    unseed: (request, signal) => noted('unseed', request, signal, () => api.unseed(request, signal)),
+    list: (request, onEvent, signal) => noted('list', request, signal, () => api.list(request, onEvent, signal)),
+    shares: (signal) => noted('shares', {}, signal, () => api.shares(signal)),
+    status: (signal) => noted('status', {}, signal, () => api.status(signal)),
+    peers: (signal) => noted('peers', {}, signal, () => api.peers(signal)),
+    identity: (signal) => noted('identity', {}, signal, () => api.identity(signal)),
+    stop: (signal) => noted('stop', {}, signal, () => api.stop(signal)),
+  }
+}
+
+/** A node in this process around a fake API; `stops` counts its stops. */
+export function fakeNode(api: ShoalApi): ShoalNode & { stops: number } {
+  const stopped = Promise.withResolvers<void>()
+  return {
+    api,
+    peerId: 'P1',
+    socketPath: '/nowhere/control.sock',
+    stops: 0,
+    addresses: () => ['/ip4/127.0.0.1/tcp/9/p2p/P1'],
+    async stop() {
+      this.stops++
+      stopped.resolve()
+    },
+    async whenIdle() {},
+    whenStopped: () => stopped.promise,
+  }
+}

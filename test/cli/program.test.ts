@@ -1,0 +1,131 @@
+import { describe, expect, it } from 'vitest'
+import { type Invocation, parseArguments } from '../../cli/program.ts'
+import { VERSION } from '../../node/control/api.ts'
+import { EXIT } from '../../protocol/errors.ts'
+import { CID, LINK } from './fake-api.ts'
+
+const callOf = (...argv: string[]): Invocation['call'] => {
+  const parsed = parseArguments(argv)
+  if ('exitCode' in parsed) throw new Error(parsed.text)
+  return parsed.call
+}
+
+const globalsOf = (...argv: string[]): Invocation['globals'] => {
+  const parsed = parseArguments(argv)
+  if ('exitCode' in parsed) throw new Error(parsed.text)
+  return parsed.globals
+}
+
+describe('the grammar of the command line', () => {
+  it('takes options of every verb before and after it', () => {
+    const expected = {
+      home: '/h',
+      json: true,
+      verbose: false,
+      network: 'lab',
+      bootstrap: ['/a', '/b'],
+      listen: null,
+      mdns: false,
+      logLevel: 'debug',
+    }
+    const options = [
+      '--home',
+      '/h',
+      '--json',
+      '--network',
+      'lab',
+      '--bootstrap',
+      '/a',
+      '--bootstrap',
+      '/b',
+      '--no-mdns',
+      '--log-level',
+      'debug',
+    ]
+    expect(globalsOf(...options, 'status')).toEqual(expected)
+    expect(globalsOf('status', ...options)).toEqual(expected)
+    expect(globalsOf('id')).toMatchObject({ home: null, json: false, mdns: null, logLevel: null, network: null, bootstrap: null })
+    expect(globalsOf('id', '--mdns').mdns).toBe(true)
+  })
+
+  it('reads share with each scope', () => {
+    expect(callOf('share', 'a', 'b')).toEqual({ verb: 'share', paths: ['a', 'b'], scope: 'lineage', name: null })
+    expect(callOf('share', 'a', '--fresh')).toMatchObject({ scope: 'fresh' })
+    expect(callOf('share', 'a', '--public')).toMatchObject({ scope: 'public' })
+    expect(callOf('share', 'a', '--node-scope')).toMatchObject({ scope: 'node' })
+    expect(callOf('share', 'a', '--name', 'trip')).toMatchObject({ scope: 'lineage', name: 'trip' })
+  })
+
+  it('reads get with all its options, and with none', () => {
+    const link = { from: 'argument', text: LINK }
+    expect(callOf('get', LINK)).toEqual({
+      verb: 'get',
+      link,
+      output: '.',
+      path: null,
+      peers: [],
+      force: false,
+      yes: false,
+      wait: false,
+      keep: false,
+    })
+    const all = ['-o', '-', '--path', 'a/b', '--peer', '/x', '--peer', '/y', '--force', '--yes', '--wait', '--seed']
+    expect(callOf('get', LINK, ...all)).toEqual({
+      verb: 'get',
+      link,
+      output: '-',
+      path: 'a/b',
+      peers: ['/x', '/y'],
+      force: true,
+      yes: true,
+      wait: true,
+      keep: true,
+    })
+  })
+
+  it('takes a link from the command line, standard input or a file', () => {
+    expect(callOf('get', '-')).toMatchObject({ link: { from: 'stdin' } })
+    expect(callOf('seed', '--link-file', 'l.txt', '--peer', '/x', '--wait')).toEqual({
+      verb: 'seed',
+      link: { from: 'file', path: 'l.txt' },
+      peers: ['/x'],
+      wait: true,
+    })
+    expect(callOf('unseed', CID)).toEqual({ verb: 'unseed', link: { from: 'argument', text: CID } })
+    expect(callOf('ls')).toEqual({ verb: 'ls', link: null, path: null, peers: [], wait: false })
+    expect(callOf('ls', LINK, '--path', 'x')).toMatchObject({ link: { from: 'argument' }, path: 'x' })
+  })
+
+  it('refuses what makes no sense, with the exit code of usage', () => {
+    const wrong = [
+      [],
+      ['fly'],
+      ['status', 'now'],
+      ['share'],
+      ['share', 'a', '--public', '--fresh'],
+      ['share', 'a', '--fresh', '--name', 'x'],
+      ['get'],
+      ['get', LINK, '--link-file', 'x'],
+      ['get', LINK, LINK],
+      ['get', LINK, '--fast'],
+      ['ls', '--path', 'x'],
+      ['daemon', '--log-level', 'loud'],
+      ['id', '--home'],
+    ]
+    for (const argv of wrong) {
+      const parsed = parseArguments(argv)
+      expect('exitCode' in parsed ? parsed.exitCode : argv).toBe(EXIT.usage)
+      expect('exitCode' in parsed && parsed.text.length > 10).toBe(true)
+    }
+  })
+
+  it('helps with an example for every verb, and tells its version', () => {
+    for (const verb of ['daemon', 'share', 'get', 'seed', 'unseed', 'ls', 'status', 'peers', 'id', 'stop']) {
+      const help = parseArguments([verb, '--help'])
+      expect(help).toMatchObject({ exitCode: EXIT.ok, text: expect.stringMatching(new RegExp(`Examples?: shoal ${verb}`)) })
+      expect(help).toMatchObject({ text: expect.stringContaining('--home') })
+    }
+    expect(parseArguments(['--help'])).toMatchObject({ exitCode: EXIT.ok, text: expect.stringContaining('--link-file') })
+    expect(parseArguments(['--version'])).toEqual({ exitCode: EXIT.ok, text: `${VERSION}\n` })
+  })
+})
