@@ -28,7 +28,7 @@ export type FileCode =
 export class FileError extends Error {
   override name = 'FileError'
   readonly code: FileCode
-  readonly path?: string
+  declare readonly path?: string
   constructor(code: FileCode, message: string, options?: ErrorOptions & { path?: string }) {
     super(message, options)
     this.code = code
