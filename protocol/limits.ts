@@ -229,3 +229,29 @@ export const NODE = {
   secretBytes: 32,
   jobsMax: 64,
 } as const
+
+/** Files and records of this node. */
+export const STORAGE = {
+  /** Block reads and writes under way at once; the thread pool of Node has four threads. */
+  fileOperationsMax: 8,
+  /** Peers drive block reads, so the queue before them ends somewhere; uploads and the swarm stay far below. */
+  fileOperationsWaitingMax: 4_096,
+  quarantinedBlocksMax: 64,
+  /** Requests to the records worker under way, and waiting before it. */
+  recordRequestsMax: 64,
+  recordRequestsWaitingMax: 8_192,
+  /** Rows or operations in one message to the records worker. */
+  recordBatchMax: 256,
+  secretFileBytesMax: 64 * KIB,
+  /** Warnings of one walk that are kept word for word; the others are counted. */
+  walkWarningsMax: 100,
+  walkFoldersAtOnce: 8,
+  walkFilesAtOnce: 16,
+  /** Files held open by one extraction. */
+  extractOpenFilesMax: 64,
+  extractWritesMax: 8,
+  /** Stretches of files in one extraction: some 500 MiB of tables at the limit. */
+  extractUsesMax: 2 ** 24,
+  /** Free space that extraction leaves alone. */
+  freeBytesKept: 64 * MIB,
+} as const

@@ -1,0 +1,265 @@
+/**
+ * The block store: sealed blocks as files `blocks/ab/<digest in hex>` in the home folder, and an index of their digests in memory.
+ *
+ * The files are the truth; the index is rebuilt from their names at start. A block counts as stored only after its bytes, its name
+ * and its folder are synced. It is verified by its hash each time it is read; one that fails is set aside and no longer offered.
+ * The store does not know what a block means or which share it belongs to.
+ */
+import { randomBytes } from 'node:crypto'
+import { join } from 'node:path'
+import { FORMAT, STORAGE } from '../../protocol/limits.ts'
+import type { Log } from '../log.ts'
+import { DigestSet } from './digest-set.ts'
+import { FileError, naming, systemCode, toFileError } from './file-error.ts'
+import type { FileSystem, OpenFile } from './fs.ts'
+import { GroupSync } from './group-sync.ts'
+import { forEachBounded, Turns } from './turns.ts'
+
+export interface BlockStore {
+  /** Blocks stored. */
+  readonly count: number
+  /** Whether a block is stored and synced; from memory. */
+  has(digest: Uint8Array): boolean
+  /** Stores a block; resolves when it is synced, false when it was there already. Does not hash: the caller has. `bytes` are
+   *  borrowed until it settles. FileError NO_SPACE, DENIED, IO, BUSY. */
+  put(digest: Uint8Array, bytes: Uint8Array, signal: AbortSignal): Promise<boolean>
+  /** The verified bytes of a block, in a buffer of their own, or null when it is not here. FileError CORRUPT when it was damaged. */
+  get(digest: Uint8Array, signal: AbortSignal): Promise<Uint8Array | null>
+  /** Forgets and removes a block; nothing happens when it is not here. */
+  delete(digest: Uint8Array, signal: AbortSignal): Promise<void>
+  /** A snapshot of all digests, each a copy. */
+  digests(): Iterable<Uint8Array>
+  /** Waits for what is under way; later calls get FileError CLOSED. */
+  close(): Promise<void>
+}
+
+export interface BlockStoreInit {
+  /** The home folder; `blocks`, `tmp` and `quarantine` are made in it. */
+  dir: string
+  fs: FileSystem
+  hash: (bytes: Uint8Array) => Promise<Uint8Array>
+  log: Log
+  signal: AbortSignal
+}
+
+/** Opens the store in a home folder: clears unfinished writes of an earlier run and reads the names of all blocks. */
+export async function openBlockStore(init: BlockStoreInit): Promise<BlockStore> {
+  const { dir, fs, log, signal } = init
+  const blocksDir = join(dir, 'blocks')
+  const index = new DigestSet()
+  await naming('opening the block store', dir, async () => {
+    for (const folder of [blocksDir, join(dir, 'tmp'), join(dir, 'quarantine')]) await ensureFolder(fs, folder)
+    for (const name of await fs.list(join(dir, 'tmp'))) await fs.remove(join(dir, 'tmp', name), 'tree')
+    const prefixes = Array.from({ length: 256 }, (_, i) => i.toString(16).padStart(2, '0'))
+    await forEachBounded(prefixes, STORAGE.fileOperationsMax, async (prefix) => {
+      signal.throwIfAborted()
+      await readPrefix(fs, join(blocksDir, prefix), prefix, index, log)
+    })
+    // The 256 folders exist from here on and are durable, so a put syncs one folder only.
+    await fs.syncDirectory(blocksDir)
+    await fs.syncDirectory(dir)
+  })
+  return new DiskBlockStore(init, index)
+}
+
+async function ensureFolder(fs: FileSystem, path: string): Promise<boolean> {
+  try {
+    await fs.mkdir(path, 0o700)
+    return true
+  } catch (error) {
+    if (systemCode(error) === 'EEXIST') return false
+    throw error
+  }
+}
+
+async function readPrefix(fs: FileSystem, folder: string, prefix: string, index: DigestSet, log: Log): Promise<void> {
+  if (await ensureFolder(fs, folder)) return
+  let ignored = 0
+  for (const name of await fs.list(folder)) {
+    if (/^[0-9a-f]{64}$/.test(name) && name.startsWith(prefix)) index.add(fromHex(name))
+    else ignored += 1
+  }
+  if (ignored > 0) log.warn('files in the block store that are no blocks', { prefix, ignored })
+}
+
+class DiskBlockStore implements BlockStore {
+  readonly #init: BlockStoreInit
+  readonly #index: DigestSet
+  readonly #turns = new Turns(STORAGE.fileOperationsMax, STORAGE.fileOperationsWaitingMax)
+  readonly #folders: GroupSync
+  // Digests whose file is being written, removed or set aside: one change at a time each. Bounded by the turns.
+  readonly #changing = new Map<string, Promise<unknown>>()
+  #quarantined = 0
+  #isClosed = false
+
+  constructor(init: BlockStoreInit, index: DigestSet) {
+    this.#init = init
+    this.#index = index
+    this.#folders = new GroupSync(init.fs)
+  }
+
+  get count(): number {
+    return this.#index.size
+  }
+
+  has(digest: Uint8Array): boolean {
+    return this.#index.has(digest)
+  }
+
+  digests(): Iterable<Uint8Array> {
+    return this.#index
+  }
+
+  async put(digest: Uint8Array, bytes: Uint8Array, signal: AbortSignal): Promise<boolean> {
+    if (bytes.length > FORMAT.blockBytes) throw new RangeError(`block of ${bytes.length} bytes, limit ${FORMAT.blockBytes}`)
+    const hex = toHex(digest)
+    if (this.#index.has(digest)) return false
+    return this.#change(hex, signal, async () => {
+      if (this.#index.has(digest)) return false
+      await naming('storing a block', undefined, () => this.#write(hex, bytes))
+      this.#index.add(digest)
+      return true
+    })
+  }
+
+  async get(digest: Uint8Array, signal: AbortSignal): Promise<Uint8Array | null> {
+    this.#assertOpen()
+    if (!this.#index.has(digest)) return null
+    const hex = toHex(digest)
+    const bytes = await this.#turns.run(signal, () => this.#read(hex))
+    if (bytes !== null && equal(await this.#init.hash(bytes), digest)) return bytes
+    // Between the index and the file it may have been deleted, which is no damage.
+    if (!this.#index.has(digest)) return null
+    await this.#change(hex, signal, () => this.#setAside(digest, hex))
+    throw new FileError('CORRUPT', 'a stored block was damaged on disk and has been set aside', { path: this.#pathOf(hex) })
+  }
+
+  async delete(digest: Uint8Array, signal: AbortSignal): Promise<void> {
+    const hex = toHex(digest)
+    await this.#change(hex, signal, async () => {
+      if (!this.#index.delete(digest)) return
+      await naming('removing a block', undefined, () => this.#removeFile(this.#pathOf(hex)))
+    })
+  }
+
+  async close(): Promise<void> {
+    this.#isClosed = true
+    await this.#turns.whenIdle()
+  }
+
+  #assertOpen(): void {
+    if (this.#isClosed) throw new FileError('CLOSED', 'the block store is closed')
+  }
+
+  #pathOf(hex: string): string {
+    return join(this.#init.dir, 'blocks', hex.slice(0, 2), hex)
+  }
+
+  async #change<T>(hex: string, signal: AbortSignal, work: () => Promise<T>): Promise<T> {
+    for (let other = this.#changing.get(hex); other !== undefined; other = this.#changing.get(hex)) {
+      // Its own caller hears of its failure; we only wait for its end.
+      await other.catch(() => {})
+    }
+    this.#assertOpen()
+    const mine = this.#turns.run(signal, work)
+    this.#changing.set(hex, mine)
+    try {
+      return await mine
+    } finally {
+      this.#changing.delete(hex)
+    }
+  }
+
+  // Bytes, then their sync, then the name, then its sync: a crash at any point leaves a leftover in tmp or a whole block.
+  async #write(hex: string, bytes: Uint8Array): Promise<void> {
+    const { fs, dir } = this.#init
+    const temporary = join(dir, 'tmp', `${randomBytes(16).toString('hex')}.block`)
+    const path = this.#pathOf(hex)
+    const file = await fs.open(temporary, 'create', 0o600)
+    try {
+      await closing(file, async () => {
+        await file.write(bytes, 0)
+        await file.datasync()
+      })
+      await fs.rename(temporary, path)
+    } catch (error) {
+      await this.#discard(temporary)
+      throw error
+    }
+    try {
+      await this.#folders.sync(join(path, '..'))
+    } catch (error) {
+      // After a failed sync nobody knows what the disk holds: the file goes, the caller may store the block anew.
+      await this.#discard(path)
+      throw error
+    }
+  }
+
+  /** The bytes as they stand on disk; null when they cannot be those of a block. */
+  async #read(hex: string): Promise<Uint8Array | null> {
+    try {
+      const file = await this.#init.fs.open(this.#pathOf(hex), 'read')
+      return await closing(file, async () => {
+        const { kind, sizeBytes } = await file.stat()
+        if (kind !== 'file' || sizeBytes > FORMAT.blockBytes) return null
+        const bytes = new Uint8Array(Buffer.allocUnsafeSlow(sizeBytes).buffer)
+        return (await file.read(bytes, 0)) === sizeBytes ? bytes : null
+      })
+    } catch (error) {
+      const code = systemCode(error) ?? ''
+      // What no disk in order answers for one of our files; the rest (too many open files, ...) says nothing about the block.
+      if (['ENOENT', 'ELOOP', 'EISDIR', 'EIO', 'EACCES', 'ENXIO'].includes(code)) return null
+      throw toFileError(error, 'reading a block')
+    }
+  }
+
+  async #setAside(digest: Uint8Array, hex: string): Promise<void> {
+    if (!this.#index.delete(digest)) return
+    const { fs, dir, log } = this.#init
+    log.warn('a stored block was damaged and has been set aside', { digest: hex })
+    const path = this.#pathOf(hex)
+    try {
+      if (this.#quarantined < STORAGE.quarantinedBlocksMax) {
+        this.#quarantined += 1
+        await fs.rename(path, join(dir, 'quarantine', `${hex}.${randomBytes(4).toString('hex')}`))
+      } else await fs.remove(path, 'tree')
+    } catch (error) {
+      // It is out of the index; a file that cannot be moved is found again, and checked again, after the next start.
+      if (systemCode(error) !== 'ENOENT') log.warn('a damaged block could not be moved', { error })
+    }
+  }
+
+  async #removeFile(path: string): Promise<void> {
+    try {
+      await this.#init.fs.remove(path, 'file')
+    } catch (error) {
+      if (systemCode(error) !== 'ENOENT') throw error
+    }
+  }
+
+  async #discard(path: string): Promise<void> {
+    try {
+      await this.#removeFile(path)
+    } catch (error) {
+      // The first failure is the one to report; a leftover is cleared or verified later.
+      this.#init.log.warn('an unfinished block could not be removed', { error })
+    }
+  }
+}
+
+async function closing<T>(file: OpenFile, work: () => Promise<T>): Promise<T> {
+  try {
+    return await work()
+  } finally {
+    await file.close()
+  }
+}
+
+function toHex(digest: Uint8Array): string {
+  if (digest.length !== 32) throw new RangeError(`digest of ${digest.length} bytes, expected 32`)
+  return Buffer.from(digest.buffer, digest.byteOffset, digest.length).toString('hex')
+}
+
+const fromHex = (hex: string): Uint8Array => new Uint8Array(Buffer.from(hex, 'hex'))
+
+const equal = (a: Uint8Array, b: Uint8Array): boolean => Buffer.compare(a, b) === 0

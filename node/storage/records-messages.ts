@@ -1,0 +1,44 @@
+/**
+ * What the records' main side and its worker say to each other: plain data that can be cloned between threads.
+ *
+ * Request 0 is the opening itself. Replies to requests carry what the comment beside each op says.
+ */
+
+/** A share as it stands in the table; secrets are bytes here. */
+export interface ShareRow {
+  cid: string
+  role: 'owner' | 'reader' | 'blind'
+  readKey: Uint8Array | null
+  scopeKind: 'lineage' | 'node' | 'random' | 'public' | null
+  scopeId: string | null
+  scopeSecret: Uint8Array | null
+  label: string | null
+  files: number | null
+  sizeBytes: number | null
+  wireBytes: number | null
+  blockCount: number | null
+  state: 'partial' | 'complete'
+  addedMs: number
+  announcedMs: number | null
+}
+
+/** One change of the key-value table; a null value deletes. */
+export interface KeyChange {
+  key: string
+  value: Uint8Array | null
+}
+
+export type RecordRequest =
+  | { op: 'listShares'; after: string; limit: number } // ShareRow[], by cid
+  | { op: 'getShare'; cid: string } // ShareRow | null
+  | { op: 'saveShare'; row: ShareRow } // null
+  | { op: 'removeShare'; cid: string } // boolean
+  | { op: 'setAnnounced'; cid: string; atMs: number } // null
+  | { op: 'getSetting'; name: string } // string | null
+  | { op: 'setSetting'; name: string; value: string } // null
+  | { op: 'changeKeys'; changes: KeyChange[] } // null
+  | { op: 'getKey'; key: string } // Uint8Array | null
+  | { op: 'listKeys'; prefix: string; after: string | null; limit: number; withValues: boolean } // KeyChange[], by key
+  | { op: 'close' } // null; the worker ends
+
+export type RecordReply = { id: number; ok: true; value: unknown } | { id: number; ok: false; code: string; message: string }

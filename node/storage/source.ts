@@ -1,0 +1,60 @@
+/**
+ * Reads one file that is being shared, in chunks, and notices when it changes meanwhile: a share never mixes two states of a file.
+ *
+ * It does not say what the file should hold, only that it stayed the same between opening and the last byte.
+ */
+import type { BigIntStats } from 'node:fs'
+import { constants } from 'node:fs'
+import { type FileHandle, open } from 'node:fs/promises'
+import { FileError, naming, showPath, systemCode } from './file-error.ts'
+import type { SourceFile } from './walk.ts'
+
+const FLAGS = constants.O_RDONLY | (constants.O_NOFOLLOW ?? 0) | (constants.O_NONBLOCK ?? 0)
+
+/** The file's bytes; each chunk is a buffer of its own of exactly `chunkBytes`, the last may be shorter. FileError CHANGED before the
+ *  last chunk is given when the file changed since it was opened, or is no regular file any more; NOT_FOUND, DENIED name the file. */
+export async function* readSource(file: SourceFile, chunkBytes: number, signal: AbortSignal): AsyncGenerator<Uint8Array> {
+  signal.throwIfAborted()
+  const handle = await openSource(file.path)
+  try {
+    const before = await handle.stat({ bigint: true })
+    if (!before.isFile()) throw changed(file.path, 'it is no regular file any more')
+    const sizeBytes = Number(before.size)
+    for (let at = 0; at < sizeBytes; at += chunkBytes) {
+      signal.throwIfAborted()
+      const chunk = new Uint8Array(Buffer.allocUnsafeSlow(Math.min(chunkBytes, sizeBytes - at)).buffer)
+      await naming('reading', file.path, () => readFully(handle, chunk, at, file.path))
+      if (at + chunk.length === sizeBytes) assertSame(before, await handle.stat({ bigint: true }), file.path)
+      yield chunk
+    }
+    if (sizeBytes === 0) assertSame(before, await handle.stat({ bigint: true }), file.path)
+  } finally {
+    await handle.close()
+  }
+}
+
+async function openSource(path: string): Promise<FileHandle> {
+  try {
+    return await open(path, FLAGS)
+  } catch (error) {
+    if (systemCode(error) === 'ELOOP') throw changed(path, 'it became a symbolic link')
+    return naming('opening', path, () => Promise.reject(error))
+  }
+}
+
+async function readFully(handle: FileHandle, chunk: Uint8Array, at: number, path: string): Promise<void> {
+  for (let done = 0; done < chunk.length; ) {
+    const { bytesRead } = await handle.read(chunk, done, chunk.length - done, at + done)
+    if (bytesRead === 0) throw changed(path, `it ended at byte ${at + done}`)
+    done += bytesRead
+  }
+}
+
+function assertSame(before: BigIntStats, after: BigIntStats, path: string): void {
+  for (const field of ['dev', 'ino', 'size', 'mtimeNs', 'ctimeNs'] as const) {
+    if (before[field] !== after[field]) throw changed(path, 'it was modified')
+  }
+}
+
+const changed = (path: string, how: string): FileError =>
+  new FileError('CHANGED', `${showPath(path)} changed while it was being read: ${how}`, { path })
