@@ -68,6 +68,26 @@ export const WIRE = {
   addressesPerPeerMax: 8,
   addressBytesMax: 256,
   swarmStreamsPerConnectionMax: 16,
+  /** A SHA-256 multihash of an RSA key takes 34 bytes, an inlined Ed25519 key 38. */
+  peerIdBytesMax: 64,
+  /** Frames of types from 128 on come from later versions: skipped, so they had better be small. */
+  skippedBytesMax: 4 * KIB,
+  /** Before a proved hello nobody may make us hold more. */
+  helloBytesMax: 4 * KIB,
+  /** Credit for a peer that sent nothing yet; doubles with each window used, up to creditBytesPerPeer. */
+  creditBytesStart: 256 * KIB,
+  /** What every peer gets that owes us something, even when creditBytesTotal is used up: one data frame. */
+  creditBytesFloor: 64 * KIB,
+  /** Frames other than DATA, by peer: a 10 Gbit/s peer needs some 3,000 a second. */
+  controlFramesPerSecondMax: 4_096,
+  /** Small frames waiting to be written to one peer: many times what a peer in good order can cause. */
+  controlFramesQueuedMax: 1_024,
+  /** Requests that we cancelled and that the peer has not ended yet. */
+  cancelledMax: 256,
+  /** New blocks are told together, at most this often. */
+  haveIntervalMs: 50,
+  /** Parsed from one peer without letting others run. */
+  parseBytesPerTick: 256 * KIB,
 } as const
 
 /** How long we wait, for what. All on the monotonic clock. */
@@ -100,12 +120,24 @@ export const SWARM = {
   snubMs: 600_000,
   /** A slow sole source is kept as long as it makes this. */
   rateMinBytesPerSecond: 2 * KIB,
+  /** Requests to one peer cover what it sends in this time. */
+  queueAheadMs: 1_000,
+  /** A peer that never delivered gives its slot up after this long without a byte, when others wait for one. */
+  coldMs: 3_000,
+  /** Pause after a timeout, doubled with each fail. */
+  coolMs: 5_000,
+  /** How often the machine wants a tick while anything is asked. */
+  tickMs: 1_000,
 } as const
 
 /** Uploading: whom we serve. */
 export const UPLOAD = {
   slotsMax: 8,
   optimisticMs: 30_000,
+  /** A slot held longer than this while others wait counts no more: a slow reader must not block the others. */
+  slotMs: 30_000,
+  /** Blocks in memory on their way to peers, slow readers included (unsentBytesTotal). */
+  activeMax: 32,
   blockCacheBytes: 16 * MIB,
 } as const
 

@@ -1,0 +1,54 @@
+/** The items that wait to be asked for: one set for each priority and rarity, so that a pick never looks at all items. */
+import { assert } from '../errors.ts'
+import { IndexSet } from './index-set.ts'
+
+/** How many priorities there are: 0 comes first. */
+export const PRIORITIES = 4
+/** From so many known holders on, one more makes no difference. */
+const RARITIES = 16
+
+/** Sets by priority and number of known holders; an item is in one of them at most. */
+export class OpenItems {
+  readonly #itemCount: number
+  readonly #buckets: (IndexSet | undefined)[] = new Array(PRIORITIES * RARITIES)
+  #count = 0
+
+  constructor(itemCount: number) {
+    this.#itemCount = itemCount
+  }
+
+  get count(): number {
+    return this.#count
+  }
+
+  add(item: number, priority: number, holders: number): void {
+    const at = place(priority, holders)
+    const bucket = this.#buckets[at] ?? new IndexSet(this.#itemCount)
+    this.#buckets[at] = bucket
+    assert(bucket.add(item), `item ${item} is open already`)
+    this.#count++
+  }
+
+  delete(item: number, priority: number, holders: number): void {
+    assert(this.#buckets[place(priority, holders)]?.delete(item) === true, `item ${item} is not open`)
+    this.#count--
+  }
+
+  /** The first by priority, then rarity, then order from `rotation` on; -1 when there is none. */
+  pick(rotation: number, within: IndexSet | null, without: IndexSet | null): number {
+    for (const bucket of this.#buckets) {
+      const item = bucket?.findFrom(rotation, within, without) ?? -1
+      if (item >= 0) return item
+    }
+    return -1
+  }
+
+  /** Checks that an item is in its own bucket alone (`isOpen`), or in none. */
+  checkItem(item: number, isOpen: boolean, priority: number, holders: number): void {
+    const places = this.#buckets.filter((bucket) => bucket?.has(item) === true).length
+    assert(places === (isOpen ? 1 : 0), `item ${item} is in ${places} buckets`)
+    if (isOpen) assert(this.#buckets[place(priority, holders)]?.has(item) === true, `item ${item} is in a wrong bucket`)
+  }
+}
+
+const place = (priority: number, holders: number): number => priority * RARITIES + Math.min(holders, RARITIES - 1)
