@@ -19,19 +19,14 @@ export interface Config {
   bootstrap: string[]
   mdns: boolean
   logLevel: LogLevel
+  /** Limits by neighbourhood count loopback and private addresses too: for tests with many peers on one machine. */
+  groupPrivate: boolean
 }
 
 export type ConfigOverrides = Partial<Omit<Config, 'home'>>
 
 /** Any free port, on every address. Whoever forwards a port sets a fixed one. */
 const DEFAULT_LISTEN = ['/ip4/0.0.0.0/tcp/0', '/ip6/::/tcp/0']
-
-/** Where a node of the public network asks first; known peers are remembered, so none is needed twice. */
-const PUBLIC_BOOTSTRAP = [
-  '/dnsaddr/bootstrap.libp2p.io/p2p/QmNnooDu7bfjPFoTZYxMNLWUQJyrVwtbZg5gBMjTezGAJN',
-  '/dnsaddr/bootstrap.libp2p.io/p2p/QmbLHAnMoJPWSCR5Zhtx6BHJX9KiKNN6tpvbUcqanj75Nb',
-  '/dnsaddr/bootstrap.libp2p.io/p2p/QmcZf59bWwK5XFi76CZX8cbJ4BhTzzA3gU1ZjYZcYW3dwt',
-]
 
 const CONFIG_BYTES_MAX = 64 * 1024
 const ADDRESSES_MAX = 64
@@ -50,9 +45,10 @@ export async function loadConfig(init: { home: string; overrides: ConfigOverride
     home,
     network,
     listen: settings.listen ?? DEFAULT_LISTEN,
-    bootstrap: settings.bootstrap ?? (network === null ? PUBLIC_BOOTSTRAP : []),
-    mdns: settings.mdns ?? true,
+    bootstrap: settings.bootstrap ?? [],
+    mdns: settings.mdns ?? network === null,
     logLevel: settings.logLevel ?? 'info',
+    groupPrivate: settings.groupPrivate ?? false,
   })
 }
 
@@ -88,6 +84,7 @@ const SETTINGS: Record<keyof ConfigOverrides, { accepts: (value: unknown) => boo
     must: 'must be a list of multiaddrs that end in /p2p/ and a peer id',
   },
   mdns: { accepts: (value) => typeof value === 'boolean', must: 'must be true or false' },
+  groupPrivate: { accepts: (value) => typeof value === 'boolean', must: 'must be true or false' },
   logLevel: {
     accepts: (value) => LOG_LEVELS.some((level) => level === value),
     must: `must be one of ${LOG_LEVELS.join(', ')}`,

@@ -7,11 +7,10 @@ import { EXIT } from '../protocol/errors.ts'
 import { NODE, WAITS } from '../protocol/limits.ts'
 import type { Config } from './config.ts'
 import { JobError, type JobEvent, type PeerSummary, type ShareSummary, type ShoalApi, type StatusResult, VERSION } from './control/api.ts'
-import { socketPathFor } from './control/client.ts'
+import { toJobError } from './control/job-error.ts'
 import { serveControl } from './control/server.ts'
 import { CryptoPool } from './crypto/pool.ts'
 import type { JobEnvironment } from './jobs/environment.ts'
-import { asJobError } from './jobs/failure.ts'
 import { unseedJob } from './jobs/gc.ts'
 import { catJob, getJob, listJob } from './jobs/get.ts'
 import { seedJob } from './jobs/seed.ts'
@@ -19,6 +18,7 @@ import { shareJob } from './jobs/share.ts'
 import { type Holding, SwarmHost } from './jobs/swarm-host.ts'
 import type { Log } from './log.ts'
 import { createIdentity, createStack, peerIdOf, type Stack } from './network/stack.ts'
+import { socketPathFor } from './paths.ts'
 import { openBlockStore } from './storage/blocks.ts'
 import { diskFileSystem } from './storage/fs.ts'
 import { loadOrCreateSecret, prepareHome, readOrCreateFile } from './storage/home.ts'
@@ -74,9 +74,12 @@ export async function openNode(config: Config, options: NodeOptions): Promise<Sh
     return node
   } catch (error) {
     await unwind()
-    throw asJobError(error)
+    throw toJobError(error, NOT_ABORTED)
   }
 }
+
+/** Starting a node is not interrupted by itself: whoever started it stops it. */
+const NOT_ABORTED = new AbortController().signal
 
 interface StorageParts {
   identity: Uint8Array
@@ -99,7 +102,7 @@ async function openStorage(config: Config, log: Log, undo: (() => Promise<void>)
     fs: diskFileSystem,
     verify: (bytes) => pool.hashTaken(bytes),
     log,
-    signal: new AbortController().signal,
+    signal: NOT_ABORTED,
   })
   undo.push(() => blocks.close())
   return { identity, nodeSecret, blocks, records, pool }
@@ -163,7 +166,7 @@ class RunningNode implements ShoalNode {
 
   stop(): Promise<void> {
     this.#stopping ??= (async () => {
-      this.#ending.abort(new JobError('STOPPED', 'The node was stopped. Run the same command again to go on.', { exitCode: EXIT.interrupted }))
+      this.#ending.abort(new JobError('STOPPED', 'the node was stopped'))
       await Promise.race([this.whenIdle(), new Promise((resolve) => setTimeout(resolve, WAITS.stopMs / 2).unref())])
       await this.#unwind()
       this.#stopped.resolve()
@@ -198,7 +201,7 @@ class RunningNode implements ShoalNode {
     try {
       return await run(inner)
     } catch (error) {
-      throw asJobError(inner.aborted && inner.reason instanceof JobError ? inner.reason : error)
+      throw toJobError(error, inner)
     } finally {
       this.#end()
     }
@@ -206,10 +209,11 @@ class RunningNode implements ShoalNode {
 
   async *#stream<T>(signal: AbortSignal, run: (signal: AbortSignal) => AsyncGenerator<T>): AsyncGenerator<T> {
     this.#begin()
+    const inner = AbortSignal.any([signal, this.#ending.signal])
     try {
-      yield* run(AbortSignal.any([signal, this.#ending.signal]))
+      yield* run(inner)
     } catch (error) {
-      throw asJobError(error)
+      throw toJobError(error, inner)
     } finally {
       this.#end()
     }
@@ -217,8 +221,7 @@ class RunningNode implements ShoalNode {
 
   #begin(): void {
     this.#ending.signal.throwIfAborted()
-    if (this.#jobs >= NODE.jobsMax)
-      throw new JobError('BUSY', `This node runs ${NODE.jobsMax} jobs already. Wait for one to end.`, { exitCode: EXIT.badInput })
+    if (this.#jobs >= NODE.jobsMax) throw new JobError('BUSY', `this node runs ${NODE.jobsMax} jobs already`, { exitCode: EXIT.badInput })
     this.#jobs++
   }
 

@@ -92,7 +92,7 @@ export const WIRE = {
 
 /** How long we wait, for what. All on the monotonic clock. */
 export const WAITS = {
-  /** From opening a stream to a proved hello (THREATS N4; libtorrent handshake_timeout is 10 s). */
+  /** From opening a stream to a proved hello (libtorrent handshake_timeout is 10 s). */
   helloMs: 8_000,
   dialMs: 10_000,
   keepaliveMs: 30_000,

@@ -140,6 +140,8 @@ export interface StatusResult {
   shares: number
   blocks: number
   connections: number
+  /** Sessions with peers of a share. */
+  swarmPeers: number
   dht: { name: string; peers: number; mode: 'client' | 'server' }[]
   bytesIn: number
   bytesOut: number

@@ -14,7 +14,7 @@ import type { JobEnvironment } from './environment.ts'
 
 export async function unseedJob(env: JobEnvironment, cid: string, signal: AbortSignal): Promise<UnseedResult> {
   const record = await env.records.getShare(parseCid(cid).text)
-  if (record === null) throw new JobError('NOT_KEPT', 'This node does not keep that share. See `shoal ls`.', { exitCode: EXIT.badInput })
+  if (record === null) throw new JobError('NOT_KEPT', 'this node does not keep that share (see `shoal ls`)', { exitCode: EXIT.badInput })
   signal.throwIfAborted()
   return { cid: record.cid, freedBytes: await removeShare(env, record.cid), removed: true }
 }
@@ -65,11 +65,17 @@ async function liveDigests(env: JobEnvironment, except: string | null): Promise<
 }
 
 /** Visits the digests of a share's root, nodes and leaves, as far as its nodes are stored; all of them must be when `strict`. */
-async function eachDigest(env: JobEnvironment, cid: ShareCid, visit: (digest: Uint8Array, bytes: number) => void, strict: boolean): Promise<void> {
+async function eachDigest(
+  env: JobEnvironment,
+  cid: ShareCid,
+  visit: (digest: Uint8Array, bytes: number) => void,
+  strict: boolean,
+): Promise<void> {
   const root = await env.blocks.get(cid.digest, NEVER)
   visit(cid.digest, root?.byteLength ?? 0)
   if (root === null) {
-    if (strict) throw new JobError('UNREADABLE', `The tree of the share ${cid.text} cannot be read, so nothing was deleted.`, { exitCode: EXIT.bug })
+    if (strict)
+      throw new JobError('UNREADABLE', `the tree of the share ${cid.text} cannot be read, so nothing was deleted`, { exitCode: EXIT.bug })
     return
   }
   const dag = await ShareDag.open(nodePrimitives, cid, root)
@@ -81,7 +87,7 @@ async function eachDigest(env: JobEnvironment, cid: ShareCid, visit: (digest: Ui
       visit(digest, bytes?.byteLength ?? 0)
       if (bytes !== null) await dag.acceptNode(level, index, bytes)
       else if (strict)
-        throw new JobError('UNREADABLE', `The tree of the share ${cid.text} cannot be read, so nothing was deleted.`, { exitCode: EXIT.bug })
+        throw new JobError('UNREADABLE', `the tree of the share ${cid.text} cannot be read, so nothing was deleted`, { exitCode: EXIT.bug })
     }
   }
   for (let index = 0; index < dag.shape.blockCount; index++) {

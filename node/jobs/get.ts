@@ -5,9 +5,9 @@
  */
 import { statfs } from 'node:fs/promises'
 import { basename } from 'node:path'
+import type { Entry } from '../../protocol/entry.ts'
 import { EXIT, FormatError } from '../../protocol/errors.ts'
 import { FETCH, FORMAT, STORAGE } from '../../protocol/limits.ts'
-import type { Entry } from '../../protocol/entry.ts'
 import type { ShareReader } from '../../protocol/reader.ts'
 import type { CatRequest, GetRequest, GetResult, JobEvent, ListedEntry, ListRequest } from '../control/api.ts'
 import { JobError } from '../control/api.ts'
@@ -42,7 +42,7 @@ export async function getJob(env: JobEnvironment, request: GetRequest, onEvent: 
       signal,
     })
     if (plan.isNothing && under !== '')
-      throw new JobError('NOT_IN_SHARE', `There is no "${under}" in this share. List it with \`shoal ls\`.`, { exitCode: EXIT.badLink })
+      throw new JobError('NOT_IN_SHARE', `there is no "${under}" in this share (list it with \`shoal ls\`)`, { exitCode: EXIT.badLink })
     await checkSpace(env, live)
     // Kept from here on, so that an interrupted run goes on where it was.
     const record = recordOf(known, link.cid.text, link.readKey, reader, live, under)
@@ -165,7 +165,9 @@ const countPositions = (plan: Extraction): number => {
 
 function refuseBombs(reader: ShareReader, consent: boolean): void {
   if (!reader.isExpansive || consent) return
-  throw new JobError('X7', `This share unpacks to ${reader.sizeBytes} bytes, over ${FORMAT.expansionMax} times what it weighs. If you expect that, say --yes.`, { exitCode: EXIT.needsConsent })
+  throw new JobError('X7', `this share unpacks to ${reader.sizeBytes} bytes, over ${FORMAT.expansionMax} times what it weighs`, {
+    exitCode: EXIT.needsConsent,
+  })
 }
 
 /** A single file may be given a name by its link; L4 on any other share. */
@@ -240,12 +242,12 @@ async function onlyFile(reader: ShareReader, under: string): Promise<Entry> {
   let found: Entry | null = null
   for await (const entry of reader.entriesUnder(under)) {
     if (entry.name === '' || found !== null) {
-      throw new JobError('NOT_ONE_FILE', 'Only one file can go to standard output. Name it with --path.', { exitCode: EXIT.usage })
+      throw new JobError('NOT_ONE_FILE', 'only one file can go to standard output: name it with --path', { exitCode: EXIT.usage })
     }
     found = entry
   }
   if (found === null)
-    throw new JobError('NOT_IN_SHARE', `There is no file "${under}" in this share. List it with \`shoal ls\`.`, { exitCode: EXIT.badLink })
+    throw new JobError('NOT_IN_SHARE', `there is no file "${under}" in this share (list it with \`shoal ls\`)`, { exitCode: EXIT.badLink })
   return found
 }
 

@@ -7,7 +7,7 @@
 import type { ShareCid } from '../../protocol/cid.ts'
 import { nodeCount, ShareDag } from '../../protocol/dag.ts'
 import { assert, FormatError } from '../../protocol/errors.ts'
-import { SWARM } from '../../protocol/limits.ts'
+import { FORMAT, SWARM, WAITS } from '../../protocol/limits.ts'
 import { Swarm, type SwarmAction, type SwarmEvent } from '../../protocol/swarm/swarm.ts'
 import type { CryptoPool } from '../crypto/pool.ts'
 import { nodePrimitives } from '../crypto/primitives.ts'
@@ -182,7 +182,11 @@ export class LiveShare implements PeerLinkHandlers {
     if (dag === null) return false
     if (level === 0) return index < this.#map.leafCount && this.#leaves.has(index)
     if (level === 255) return dag.shape.depth > 0
-    return level < dag.shape.depth && index < nodeCount(dag.shape, level) && this.#nodes.has(this.#map.itemOf(level, index) - this.#map.leafCount)
+    return (
+      level < dag.shape.depth &&
+      index < nodeCount(dag.shape, level) &&
+      this.#nodes.has(this.#map.itemOf(level, index) - this.#map.leafCount)
+    )
   }
 
   digestOf(level: number, index: number): Uint8Array | null {
@@ -363,7 +367,7 @@ export class LiveShare implements PeerLinkHandlers {
   /** The engine, made on first use with all that is known of peers and of what is held. */
   #ensureEngine(): Swarm {
     if (this.#engine !== null) return this.#engine
-    const engine = new Swarm(this.#map.itemCount, SWARM, this.#parts.random)
+    const engine = new Swarm(this.#map.itemCount, SWARM_LIMITS, this.#parts.random)
     this.#engine = engine
     if (this.#dag !== null) {
       for (const [first, count] of this.#leaves.runs()) this.#feedTo(engine, { type: 'have', first, count })
@@ -454,6 +458,8 @@ export class LiveShare implements PeerLinkHandlers {
     for (const listener of [...this.#failures]) listener(error)
   }
 }
+
+const SWARM_LIMITS = { ...SWARM, blockMs: WAITS.blockMs, itemBytes: FORMAT.blockBytes }
 
 /** Stored blocks are never abandoned half-way: the write ends on its own. */
 const NEVER = new AbortController().signal

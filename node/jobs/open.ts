@@ -36,7 +36,11 @@ export interface ReadableShare extends OpenShare {
 export async function parseReadable(text: string): Promise<Link & { readKey: Secret }> {
   const link = await parseLink(nodePrimitives, text)
   if (link.readKey === null) {
-    throw new JobError('NO_KEY', 'This is a seed link: it carries no key to read with. Use `shoal seed` to host it, or ask the sender for the share link.', { exitCode: EXIT.usage })
+    throw new JobError(
+      'NO_KEY',
+      'this is a seed link: it carries no key to read with; host it with `shoal seed`, or ask the sender for the share link',
+      { exitCode: EXIT.usage },
+    )
   }
   return { ...link, readKey: link.readKey }
 }
@@ -50,7 +54,7 @@ export async function withShare<T>(
   outer: AbortSignal,
   job: (open: OpenShare) => Promise<T>,
 ): Promise<T> {
-  const hints = [...request.peers, ...link.peers].map(asPeer)
+  const hints = [...request.peers.map((text) => ({ ...asPeer(text), isGiven: true })), ...link.peers.map(asPeer)]
   const { holding, live, release } = await env.host.hold(link.cid, outer)
   const ended = new AbortController()
   const stopFailure = live.onFailure((error) => ended.abort(error))
@@ -83,7 +87,9 @@ export async function readerOf(env: JobEnvironment, open: OpenShare & { link: Li
 function asPeer(address: string): FoundPeer {
   const peer = parsePeerAddress(address)
   if (peer === null)
-    throw new JobError('BAD_ADDRESS', `"${address}" is no peer address: it must be a multiaddr that ends in /p2p/PEER-ID.`, { exitCode: EXIT.usage })
+    throw new JobError('BAD_ADDRESS', `"${address}" is no peer address: it must be a multiaddr that ends in /p2p/ and a peer id`, {
+      exitCode: EXIT.usage,
+    })
   return peer
 }
 
@@ -111,9 +117,6 @@ function watchSeeders(
 }
 
 function noSeeder(live: LiveShare): JobError {
-  const next =
-    live.fetchedBlocks > 0
-      ? `The last seeder left after ${live.fetchedBlocks} blocks; they are kept, and the same command goes on from there.`
-      : 'Keep looking with --wait, or ask the sender to keep `shoal share` or `shoal seed` running.'
-  return new JobError('NO_SEEDER', `No seeder is online for this link. ${next}`, { exitCode: EXIT.noSeeder })
+  const left = live.fetchedBlocks > 0 ? `: the last one left after ${live.fetchedBlocks} blocks, which are kept` : ''
+  return new JobError('NO_SEEDER', `no seeder is online for this link${left}`)
 }

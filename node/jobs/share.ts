@@ -13,7 +13,8 @@ import type { Secret } from '../../protocol/secret.ts'
 import type { JobEvent, ShareRequest, ShareResult } from '../control/api.ts'
 import { nodePrimitives } from '../crypto/primitives.ts'
 import type { ShareRecord } from '../storage/records.ts'
-import { readSource, type SourceFile, type SourceTree, walkSources } from '../storage/walk.ts'
+import { readSource } from '../storage/source.ts'
+import { type SourceFile, type SourceTree, walkSources } from '../storage/walk.ts'
 import type { JobEnvironment } from './environment.ts'
 
 type OnEvent = (event: JobEvent) => void
@@ -43,8 +44,8 @@ export async function shareJob(env: JobEnvironment, request: ShareRequest, onEve
     })
     for (const entry of entries) {
       signal.throwIfAborted()
-      if (entry.name === '') await writer.addEmptyDirectory(entry.dir)
-      else await writer.addFile(entry, counted(entry as SourceFile, tree.sizeBytes, tally, onEvent, signal)) // a named entry is a file
+      if (isFile(entry)) await writer.addFile(entry, counted(entry, tree.sizeBytes, tally, onEvent, signal))
+      else await writer.addEmptyDirectory(entry.dir)
     }
     onEvent({ type: 'progress', phase: 'sync', doneBytes: tally.doneBytes, totalBytes: tree.sizeBytes })
     return await writer.finish()
@@ -55,6 +56,8 @@ export async function shareJob(env: JobEnvironment, request: ShareRequest, onEve
   await env.host.added({ ...record, announcedMs: known?.announcedMs ?? null })
   return resultOf(written, request, tree, tally)
 }
+
+const isFile = (entry: SourceTree['entries'][number]): entry is SourceFile => entry.name !== ''
 
 async function* counted(
   file: SourceFile,
@@ -73,14 +76,13 @@ async function* counted(
 /** The public scope knows one file, called "file", with no attributes: equal files give equal roots wherever they lie. */
 function publicEntry(tree: SourceTree): SourceFile {
   const entry = tree.entries[0]
-  if (tree.entries.length !== 1 || entry === undefined || entry.name === '' || entry.dir !== '') {
+  if (tree.entries.length !== 1 || entry === undefined || !isFile(entry) || entry.dir !== '') {
     throw new InputError('NOT_PUBLIC', 'a public share is exactly one file')
   }
-  const file = entry as SourceFile // it has a name, checked on the line above
-  if (file.sizeBytes < FORMAT.blockBytes) {
-    throw new InputError('NOT_PUBLIC', `a public share is a file of at least ${FORMAT.blockBytes} bytes, this one has ${file.sizeBytes}`)
+  if (entry.sizeBytes < FORMAT.blockBytes) {
+    throw new InputError('NOT_PUBLIC', `a public share is a file of at least ${FORMAT.blockBytes} bytes, this one has ${entry.sizeBytes}`)
   }
-  return { ...file, name: 'file', executable: false }
+  return { ...entry, name: 'file', executable: false }
 }
 
 async function scopeOf(

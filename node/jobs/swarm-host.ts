@@ -5,6 +5,7 @@
  * record) is served and announced for as long as the node runs.
  */
 
+import { setTimeout as delay } from 'node:timers/promises'
 import { toHex } from '../../protocol/bytes.ts'
 import { multihashOf, parseCid, rendezvousDigest, type ShareCid } from '../../protocol/cid.ts'
 import { ANNOUNCE, NETWORK, SCORE, SWARM, WAITS, WIRE } from '../../protocol/limits.ts'
@@ -14,11 +15,11 @@ import { CreditBudget } from '../../protocol/wire/credit.ts'
 import type { CryptoPool } from '../crypto/pool.ts'
 import { nodePrimitives } from '../crypto/primitives.ts'
 import type { Log } from '../log.ts'
-import { groupOf } from '../network/peer-address.ts'
 import type { FrameStream } from '../network/frame-stream.ts'
+import { groupOf } from '../network/peer-address.ts'
 import { PeerLink } from '../network/peer-link.ts'
 import type { Remote } from '../network/remote.ts'
-import type { FoundPeer, Stack } from '../network/stack.ts'
+import type { Stack, SwarmTarget } from '../network/stack.ts'
 import type { BlockStore } from '../storage/blocks.ts'
 import type { Records, ShareRecord } from '../storage/records.ts'
 import { LiveShare, type LiveShareParts } from './live-share.ts'
@@ -50,6 +51,8 @@ export interface Holding {
 
 const DIALS_AT_ONCE_MAX = 8
 const RETRY_DIAL_MS = 30_000
+const RECONNECT_MIN_MS = 2_000
+const RECONNECT_MAX_MS = 60_000
 
 export class SwarmHost {
   readonly #parts: HostParts
@@ -71,7 +74,6 @@ export class SwarmHost {
       blocks: parts.blocks,
       log: parts.log,
       now: this.now,
-      random: Math.random,
       groupPrivate: parts.groupPrivate,
     })
   }
@@ -89,7 +91,9 @@ export class SwarmHost {
       holding.record = record
       if (record.state === 'complete') this.#announceShare(holding)
     }
-    await this.#parts.stack?.handleSwarm((frames, remote, signal) => this.#inbound(frames, remote, signal))
+    if (this.#parts.stack === null) return
+    await this.#parts.stack.handleSwarm((frames, remote, signal) => this.#inbound(frames, remote, signal))
+    this.#track(this.#keepConnected(this.#parts.stack))
   }
 
   async stop(): Promise<void> {
@@ -166,7 +170,7 @@ export class SwarmHost {
   }
 
   /** Looks for peers until `release`, dialling `hints` first. */
-  seek(holding: Holding, hints: FoundPeer[]): void {
+  seek(holding: Holding, hints: SwarmTarget[]): void {
     if (this.#parts.stack === null) return
     for (const hint of hints) this.#consider(holding, hint)
     this.#feed({ type: 'shareAdded', cid: holding.cid.text, role: 'downloader', announcedMs: null, wallNow: Date.now() })
@@ -237,11 +241,11 @@ export class SwarmHost {
     const group = groupOf(address, this.#parts.groupPrivate)
     this.#score.strike(peerId, group, kind, now)
     this.#parts.log.info('a peer broke the rules', { peer: peerId, kind })
-    if (this.#score.isBanned(peerId, group, now)) this.#parts.stack?.ban(peerId, Date.now() + SCORE.banMs)
+    if (this.#score.isBanned(peerId, group, now)) this.#parts.stack?.ban(peerId, now + SCORE.banMs)
   }
 
   /** Takes note of a possible peer and dials it if there is room. */
-  #consider(holding: Holding, found: FoundPeer): void {
+  #consider(holding: Holding, found: SwarmTarget): void {
     const stack = this.#parts.stack
     if (stack === null || found.peerId === stack.peerId || this.#stopped.signal.aborted) return
     const now = this.now()
@@ -253,7 +257,7 @@ export class SwarmHost {
     this.#track(this.#dial(stack, holding, found))
   }
 
-  async #dial(stack: Stack, holding: Holding, found: FoundPeer): Promise<void> {
+  async #dial(stack: Stack, holding: Holding, found: SwarmTarget): Promise<void> {
     let link: PeerLink
     try {
       const signal = AbortSignal.any([this.#stopped.signal, AbortSignal.timeout(WAITS.dialMs)])
@@ -280,6 +284,16 @@ export class SwarmHost {
     this.#track(this.#runLink(holding, link))
   }
 
+  /** Dials the entrances of the network whenever the node stands alone. */
+  async #keepConnected(stack: Stack): Promise<void> {
+    const { signal } = this.#stopped
+    for (let waitMs = RECONNECT_MIN_MS; !signal.aborted; waitMs = Math.min(waitMs * 2, RECONNECT_MAX_MS)) {
+      if (stack.connections().length > 0) waitMs = RECONNECT_MIN_MS
+      else await stack.connectBootstrap(AbortSignal.any([signal, AbortSignal.timeout(WAITS.dialMs)])).catch(() => 0) // tried again below
+      await delay(waitMs, undefined, { signal, ref: false }).catch(() => {}) // aborted: the loop ends
+    }
+  }
+
   // Announcing and finding.
 
   #announceShare(holding: Holding): void {
@@ -293,8 +307,8 @@ export class SwarmHost {
     clearTimeout(this.#timer)
     const at = this.#announce.nextTimeout()
     if (at === undefined) return
-    const delay = Math.min(2 ** 31 - 1, Math.max(1, Math.ceil(at - this.now())))
-    this.#timer = setTimeout(() => this.#feed({ type: 'tick' }), delay)
+    const waitMs = Math.min(2 ** 31 - 1, Math.max(1, Math.ceil(at - this.now())))
+    this.#timer = setTimeout(() => this.#feed({ type: 'tick' }), waitMs)
     this.#timer.unref()
   }
 

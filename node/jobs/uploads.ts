@@ -4,7 +4,7 @@
  * The machine says whose request is next; this reads the block (verified by the store on the way), writes it to the peer within its
  * credit, and reports what was sent. A block that turns out damaged is answered "not here" and is never offered again.
  */
-import { UPLOAD } from '../../protocol/limits.ts'
+import { UPLOAD, WIRE } from '../../protocol/limits.ts'
 import { Upload, type UploadAction, type UploadEvent } from '../../protocol/swarm/upload.ts'
 import type { Log } from '../log.ts'
 import { groupOf } from '../network/peer-address.ts'
@@ -28,8 +28,8 @@ export class Uploads {
   readonly #stopped = new AbortController()
   #timer: NodeJS.Timeout | undefined
 
-  constructor(parts: { blocks: BlockStore; log: Log; now: () => number; random: () => number; groupPrivate: boolean }) {
-    this.#machine = new Upload(UPLOAD, parts.random)
+  constructor(parts: { blocks: BlockStore; log: Log; now: () => number; groupPrivate: boolean }) {
+    this.#machine = new Upload({ ...UPLOAD, requestsQueuedMax: WIRE.requestsQueuedMax })
     this.#blocks = parts.blocks
     this.#log = parts.log
     this.#now = parts.now
@@ -50,8 +50,7 @@ export class Uploads {
   }
 
   requested(share: LiveShare, link: PeerLink, level: number, index: number): void {
-    const bytes = share.dag?.bytesOf(level, index) ?? 0
-    this.#feed({ type: 'requested', peer: clientOf(share, link), level, index, bytes })
+    this.#feed({ type: 'requested', peer: clientOf(share, link), level, index })
   }
 
   cancelled(share: LiveShare, link: PeerLink, level: number, index: number): void {
@@ -77,10 +76,10 @@ export class Uploads {
     if (client === undefined) return
     const { peer, level, index } = action
     this.#serve(client, level, index).then(
-      (bytes) => this.#feed({ type: 'served', peer, level, index, bytes }),
+      (bytes) => this.#feed({ type: 'served', peer, bytes }),
       (error: unknown) => {
         this.#log.debug('serving a block failed', { error })
-        this.#feed({ type: 'served', peer, level, index, bytes: 0 })
+        this.#feed({ type: 'served', peer, bytes: 0 })
       },
     )
   }

@@ -37,7 +37,8 @@ export interface BlockStoreInit {
   /** The home folder; `blocks`, `tmp` and `quarantine` are made in it. */
   dir: string
   fs: FileSystem
-  hash: (bytes: Uint8Array) => Promise<Uint8Array>
+  /** SHA-256 of a block. Takes the bytes and gives them back, so that they may be hashed on another thread. */
+  verify: (bytes: Uint8Array) => Promise<{ digest: Uint8Array; bytes: Uint8Array }>
   log: Log
   signal: AbortSignal
 }
@@ -126,8 +127,11 @@ class DiskBlockStore implements BlockStore {
     this.#assertOpen()
     if (!this.#index.has(digest)) return null
     const hex = toHex(digest)
-    const bytes = await this.#turns.run(signal, () => this.#read(hex))
-    if (bytes !== null && equal(await this.#init.hash(bytes), digest)) return bytes
+    const read = await this.#turns.run(signal, () => this.#read(hex))
+    if (read !== null) {
+      const { digest: actual, bytes } = await this.#init.verify(read)
+      if (equal(actual, digest)) return bytes
+    }
     // Between the index and the file it may have been deleted, which is no damage.
     if (!this.#index.has(digest)) return null
     await this.#change(hex, signal, () => this.#setAside(digest, hex))
