@@ -46,6 +46,8 @@ export const READER = {
 export const WIRE = {
   /** A data frame carries at most this much of a block, so caps and cancels take effect within it. */
   dataBytesMax: 64 * KIB,
+  /** What we send: with its heads such a frame is one Noise message (65,519 bytes) and not one and a bit. */
+  dataBytesSent: 65_456,
   /** Longest frame: one data payload and its head. */
   frameBytesMax: 64 * KIB + 64,
   /** HAVE travels in pages of at most this many bytes of bitmap. */
@@ -282,6 +284,9 @@ export const STORAGE = {
   /** Files held open by one extraction. */
   extractOpenFilesMax: 64,
   extractWritesMax: 8,
+  /** Files written at once from one piece; several pieces are written at once. */
+  extractLanes: 4,
+  extractReadBytes: 64 * KIB,
   /** Stretches of files in one extraction: some 500 MiB of tables at the limit. */
   extractUsesMax: 2 ** 24,
   /** Free space that extraction leaves alone. */

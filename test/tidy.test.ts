@@ -61,7 +61,7 @@ const isPackage = (specifier: string, ...names: string[]): boolean =>
   names.some((name) => specifier === name || specifier.startsWith(`${name}/`))
 
 /** The only files that may make one of those. */
-const LIBP2P_FILES = ['node/network/stack.ts']
+const LIBP2P_FILES = ['node/network/libp2p-node.ts', 'node/network/dht.ts']
 
 /** Packages that make a libp2p node or one of its services. */
 const LIBP2P_FACTORIES = [

@@ -98,7 +98,7 @@ async function fill(
   onEvent: OnEvent,
   signal: AbortSignal,
 ): Promise<number> {
-  const totalBytes = countPositions(plan) * FORMAT.blockBytes
+  const totalBytes = plan.missing * FORMAT.blockBytes
   let done = 0
   let reused = 0
   const accept = async (position: number, block: Uint8Array): Promise<void> => {
@@ -119,7 +119,7 @@ async function fill(
   const complete = Promise.withResolvers<void>()
   const stop = live.onLeaf(async (position, block) => {
     await accept(position, block).catch((error: unknown) => failed.reject(error))
-    if (isFilled(plan)) complete.resolve()
+    if (plan.isFilled) complete.resolve()
   })
   const onAbort = (): void => failed.reject(signal.reason)
   signal.addEventListener('abort', onAbort, { once: true })
@@ -144,23 +144,12 @@ async function fill(
     }
     here.reverse()
     await Promise.race([failed.promise, Promise.all(Array.from({ length: FETCH.readsAtOnceMax }, fromStore))])
-    if (!isFilled(plan)) await Promise.race([failed.promise, complete.promise])
+    if (!plan.isFilled) await Promise.race([failed.promise, complete.promise])
     return reused
   } finally {
     signal.removeEventListener('abort', onAbort)
     stop()
   }
-}
-
-const isFilled = (plan: Extraction): boolean => {
-  for (const _range of plan.neededRanges()) return false
-  return true
-}
-
-const countPositions = (plan: Extraction): number => {
-  let sum = 0
-  for (const [, count] of plan.neededRanges()) sum += count
-  return sum
 }
 
 function refuseBombs(reader: ShareReader, consent: boolean): void {

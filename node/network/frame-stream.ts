@@ -244,8 +244,15 @@ class ChunkQueue {
     this.#advance(count, () => {})
   }
 
-  /** A fresh array of the next `count` bytes. A copy, because a chunk may be far larger than the frame and belongs to the transport. */
+  /** The next `count` bytes: a view where they are most of one chunk, so that a large frame is not copied; else a copy, so that a small
+   *  frame does not keep a large chunk alive. */
   take(count: number): Uint8Array {
+    const chunk = this.#chunks[this.#head]
+    if (chunk !== undefined && count <= chunk.byteLength - this.#offset && count * 2 >= chunk.byteLength) {
+      const view = chunk.subarray(this.#offset, this.#offset + count)
+      this.#advance(count, () => {})
+      return view
+    }
     const out = new Uint8Array(count)
     let at = 0
     this.#advance(count, (part) => {

@@ -405,7 +405,7 @@ export class PeerLink {
   /** The only copy on the way in: from the frame into the block. Its length was checked before this allocates. */
   #takeChunk(handlers: PeerLinkHandlers, chunk: Extract<SessionAction, { type: 'chunk' }>, bytes: Uint8Array): void {
     const { level, index } = chunk
-    if (chunk.offset === 0) this.#assembly = { level, index, bytes: new Uint8Array(chunk.total) }
+    if (chunk.offset === 0) this.#assembly = { level, index, bytes: new Uint8Array(Buffer.allocUnsafeSlow(chunk.total).buffer) }
     const block = this.#assembly?.bytes
     assert(block !== undefined, 'a chunk without its beginning')
     block.set(bytes, chunk.offset)

@@ -87,9 +87,6 @@ async function readPrivate(path: string): Promise<Uint8Array | null> {
 async function createDurably(path: string, bytes: Uint8Array): Promise<void> {
   const folder = dirname(path)
   const prefix = `.${basename(path)}.`
-  // A run that was killed in the middle leaves a file that nobody ever used; it may hold a secret, so it does not stay.
-  for (const name of await fs.list(folder))
-    if (name.startsWith(prefix) && name.endsWith('.tmp')) await fs.remove(join(folder, name), 'tree')
   const temporary = join(folder, `${prefix}${randomBytes(16).toString('hex')}.tmp`)
   const file = await fs.open(temporary, 'create', 0o600)
   try {
@@ -104,6 +101,9 @@ async function createDurably(path: string, bytes: Uint8Array): Promise<void> {
     await fs.remove(temporary, 'tree')
     throw error
   }
+  // A run that was killed in the middle leaves a file that nobody ever used; it may hold a secret, so it does not stay.
+  for (const name of await fs.list(folder))
+    if (name.startsWith(prefix) && name.endsWith('.tmp')) await fs.remove(join(folder, name), 'tree')
   await fs.syncDirectory(folder)
 }
 
@@ -114,9 +114,10 @@ async function publish(temporary: string, path: string): Promise<void> {
   } catch (error) {
     const code = systemCode(error) ?? ''
     if (['EPERM', 'ENOTSUP', 'EOPNOTSUPP', 'ENOSYS'].includes(code)) return fs.rename(temporary, path)
-    if (code !== 'EEXIST') throw error
+    // Both mean that another one was first: its file stands there, or it has cleared ours away after publishing its own.
+    if (code !== 'EEXIST' && code !== 'ENOENT') throw error
   }
-  await fs.remove(temporary, 'file')
+  await fs.remove(temporary, 'tree')
 }
 
 async function assertPrivate(path: string, what: string): Promise<void> {

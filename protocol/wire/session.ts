@@ -110,7 +110,7 @@ export class Session {
 
   /** Bytes of the next DATA frame for a request: 0 when it was cancelled or credit is used up. */
   sendableBytes(level: number, index: number, leftBytes: number): number {
-    return this.#queued.has(key(level, index)) ? Math.min(leftBytes, this.#peerCredit, WIRE.dataBytesMax) : 0
+    return this.#queued.has(key(level, index)) ? Math.min(leftBytes, this.#peerCredit, WIRE.dataBytesSent) : 0
   }
 
   isQueued(level: number, index: number): boolean {
