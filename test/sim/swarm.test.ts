@@ -168,6 +168,14 @@ describe('the swarm machine by hand', () => {
     swarm.checkInvariants()
   })
 
+  it('asks at most two peers for the same item, however many stand idle', () => {
+    const { swarm } = joined(1, ['a', 'b', 'c', 'd'])
+    swarm.handle({ type: 'want', first: 0, count: 1, priority: 0 }, 0)
+    for (let now = 1_000; now <= 15_000; now += 1_000) swarm.handle({ type: 'tick' }, now)
+    expect(swarm.inFlight().length).toBe(SWARM.endgameCopiesMax)
+    swarm.checkInvariants()
+  })
+
   it('says done once, and again after more was wanted', () => {
     const { swarm } = joined(3, ['a'])
     expect(swarm.handle({ type: 'want', first: 0, count: 1, priority: 0 }, 0)).toEqual([{ type: 'request', peer: 'a', item: 0 }])

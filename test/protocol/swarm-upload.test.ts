@@ -1,0 +1,129 @@
+import fc from 'fast-check'
+import { describe, expect, it } from 'vitest'
+import { UPLOAD, WIRE } from '../../protocol/limits.ts'
+import { Upload, type UploadAction, type UploadEvent } from '../../protocol/swarm/upload.ts'
+
+const BLOCK = 1024 * 1024
+const limits = { ...UPLOAD, requestsQueuedMax: WIRE.requestsQueuedMax }
+
+/** A machine and peers that always want more; checked after every event. */
+class Yard {
+  now = 0
+  readonly upload = new Upload(limits)
+  readonly active: UploadAction[] = []
+  readonly served = new Map<string, number>()
+  #index = 0
+
+  feed(event: UploadEvent): UploadAction[] {
+    const actions = this.upload.handle(event, this.now)
+    this.upload.checkInvariants()
+    for (const { peer } of actions) expect(this.active.some((other) => other.peer === peer)).toBe(false)
+    this.active.push(...actions)
+    return actions
+  }
+
+  join(peer: string, group: string, wishes = 4): void {
+    this.feed({ type: 'peerJoined', peer, group })
+    for (let i = 0; i < wishes; i++) this.wish(peer)
+  }
+
+  wish(peer: string): UploadAction[] {
+    return this.feed({ type: 'requested', peer, level: 0, index: this.#index++ })
+  }
+
+  /** The block that was started first is through; its peer asks for another. */
+  serveOne(pick = 0): void {
+    const [{ peer }] = this.active.splice(pick, 1) as [UploadAction]
+    this.served.set(peer, (this.served.get(peer) ?? 0) + 1)
+    this.now += 100
+    this.wish(peer)
+    this.feed({ type: 'served', peer, bytes: BLOCK })
+  }
+}
+
+describe('upload', () => {
+  it('serves eight peers at a time, one block each', () => {
+    const yard = new Yard()
+    for (let i = 0; i < 20; i++) yard.join(`p${i}`, `group${i}`)
+    expect(yard.active.length).toBe(UPLOAD.slotsMax)
+  })
+
+  it('gives thirty honest peers and a crowd of fifty behind one address what thirty-one neighbours would get', () => {
+    const yard = new Yard()
+    for (let i = 0; i < 50; i++) yard.join(`thief${i}`, 'one address')
+    for (let i = 0; i < 30; i++) yard.join(`honest${i}`, `group${i}`)
+    for (let i = 0; i < 3_100; i++) yard.serveOne()
+    const sum = (prefix: string) =>
+      [...yard.served].filter(([peer]) => peer.startsWith(prefix)).reduce((total, [, count]) => total + count, 0)
+    // 97 of 100 by bytes, less what the optimistic slot gives to whoever waits longest.
+    expect(sum('honest')).toBeGreaterThan(3_100 * 0.8)
+    for (let i = 0; i < 50; i++) expect(yard.served.get(`thief${i}`), `thief${i}`).toBeGreaterThan(0)
+  })
+
+  it('peers of one group share what the group gets, and one that was away does not catch up at the cost of others', () => {
+    const yard = new Yard()
+    for (let i = 0; i < 12; i++) yard.join(`p${i}`, '')
+    yard.join('late', '', 0)
+    for (let i = 0; i < 1_200; i++) yard.serveOne()
+    for (let i = 0; i < 4; i++) yard.wish('late')
+    yard.served.clear()
+    for (let i = 0; i < 1_300; i++) yard.serveOne()
+    for (const [peer, count] of yard.served) expect(Math.abs(count - 100), peer).toBeLessThan(15)
+  })
+
+  it('slow readers keep their blocks but not the slots, and never more than the memory for them', () => {
+    const yard = new Yard()
+    for (let i = 0; i < 60; i++) yard.join(`slow${i}`, `group${i}`)
+    expect(yard.upload.nextTimeout()).toBe(UPLOAD.slotMs)
+    const counts: number[] = []
+    for (let i = 0; i < 5; i++) {
+      yard.now += UPLOAD.slotMs
+      yard.feed({ type: 'tick' })
+      counts.push(yard.active.length)
+    }
+    expect(counts).toEqual([16, 24, 32, 32, 32])
+    expect(yard.upload.nextTimeout()).toBeUndefined()
+  })
+
+  it('does not start what was cancelled, and forgets a peer that left', () => {
+    const yard = new Yard()
+    for (let i = 0; i < 9; i++) yard.feed({ type: 'peerJoined', peer: `p${i}`, group: '' })
+    for (let i = 0; i < 9; i++) yard.feed({ type: 'requested', peer: `p${i}`, level: 0, index: i })
+    yard.feed({ type: 'cancelled', peer: 'p8', level: 0, index: 8 })
+    expect(yard.feed({ type: 'served', peer: 'p0', bytes: BLOCK })).toEqual([])
+    yard.feed({ type: 'requested', peer: 'p8', level: 1, index: 3 })
+    expect(yard.active.at(-1)).toEqual({ type: 'serve', peer: 'p8', level: 1, index: 3 })
+    yard.feed({ type: 'peerLeft', peer: 'p8' })
+    expect(yard.feed({ type: 'served', peer: 'p8', bytes: BLOCK })).toEqual([])
+  })
+
+  it('whatever comes, invariants hold and every wish of a peer that stays is served in the end', () => {
+    const step = fc.record({ peer: fc.integer({ min: 0, max: 11 }), kind: fc.integer({ min: 0, max: 9 }) })
+    fc.assert(
+      fc.property(fc.array(step, { maxLength: 300 }), (steps) => {
+        const yard = new Yard()
+        const there = new Set<string>()
+        let [asked, done] = [0, 0]
+        const finish = (at: number): void => {
+          const [{ peer }] = yard.active.splice(at, 1) as [UploadAction]
+          done++
+          yard.feed({ type: 'served', peer, bytes: BLOCK })
+        }
+        for (const { peer: number, kind } of steps) {
+          const peer = `p${number}`
+          yard.now += 1_000
+          if (!there.has(peer)) {
+            there.add(peer)
+            yard.join(peer, `group${number % 3}`, 0)
+          } else if (kind < 6) {
+            asked++
+            yard.wish(peer)
+          } else if (yard.active.length > 0) finish(kind % yard.active.length)
+        }
+        while (yard.active.length > 0) finish(0)
+        expect(done).toBe(asked)
+      }),
+      { seed: 3, numRuns: 100, examples: [] },
+    )
+  })
+})
