@@ -284,9 +284,6 @@ export const STORAGE = {
   /** Files held open by one extraction. */
   extractOpenFilesMax: 64,
   extractWritesMax: 8,
-  /** Files written at once from one piece; several pieces are written at once. */
-  extractLanes: 4,
-  extractReadBytes: 64 * KIB,
   /** Stretches of files in one extraction: some 500 MiB of tables at the limit. */
   extractUsesMax: 2 ** 24,
   /** Free space that extraction leaves alone. */
