@@ -1,0 +1,188 @@
+/**
+ * The temporary folder of one extraction and the files being written in it: a bounded number of them open at a time.
+ *
+ * The folder is fresh, private and has a random name; folders in it are made one by one and files are created exclusively. Before a
+ * file is opened its folder must still be the real path that it was, so a symlink put in its place is refused and not followed. (A
+ * program of the same user that races us between that check and the opening is beyond what the system lets us prevent.)
+ */
+import { randomBytes } from 'node:crypto'
+import { join } from 'node:path'
+import { FormatError } from '../../protocol/errors.ts'
+import { STORAGE } from '../../protocol/limits.ts'
+import type { Plan } from './extract-plan.ts'
+import type { Target } from './extract-target.ts'
+import { FileError, showPath, systemCode } from './file-error.ts'
+import type { FileSystem, OpenFile } from './fs.ts'
+
+// Parts of extractions that run in this process: not leftovers, even when their tag is ours.
+const live = new Set<string>()
+
+interface Opened {
+  file: Promise<OpenFile>
+  users: number
+}
+
+/** Where an extraction writes before anything stands at its final place. */
+export class PartFolder {
+  readonly path: string
+  readonly #fs: FileSystem
+  readonly #plan: Plan
+  // Folder numbers made, or being made.
+  readonly #folders = new Map<number, Promise<void>>()
+  readonly #created = new Set<number>()
+  // In order of use, so that the first idle one is the one to close.
+  readonly #open = new Map<number, Opened>()
+
+  private constructor(fs: FileSystem, plan: Plan, path: string) {
+    this.#fs = fs
+    this.#plan = plan
+    this.path = path
+    this.#folders.set(0, Promise.resolve())
+  }
+
+  /** Makes the output folder where it is missing, clears parts of the same tag that an interrupted run left, and makes a new one. */
+  static async make(fs: FileSystem, plan: Plan, target: Target, tag: string): Promise<PartFolder> {
+    let made = target.existing
+    for (const name of target.missing) {
+      const parent = made
+      made = join(parent, name)
+      await ignoring('EEXIST', fs.mkdir(made, 0o777))
+      await fs.syncDirectory(parent)
+    }
+    await assertReal(fs, target.dir)
+    const leftover = new RegExp(`^\\.shoal-${tag}-[0-9a-f]{32}\\.part$`)
+    for (const name of await fs.list(target.dir)) {
+      const path = join(target.dir, name)
+      if (leftover.test(name) && !live.has(path)) await fs.remove(path, 'tree')
+    }
+    const path = join(target.dir, `.shoal-${tag}-${randomBytes(16).toString('hex')}.part`)
+    await fs.mkdir(path, 0o700)
+    live.add(path)
+    return new PartFolder(fs, plan, path)
+  }
+
+  /** Where a file is being written. */
+  pathOf(file: number): string {
+    return join(this.path, this.#plan.pathOf(file))
+  }
+
+  /** Runs `work` on a file of the plan, which is created at its first use; it stays open for a while afterwards. */
+  async withFile<T>(file: number, work: (handle: OpenFile) => Promise<T>): Promise<T> {
+    const opened = this.#open.get(file) ?? { file: this.#openFile(file), users: 0 }
+    this.#open.delete(file)
+    this.#open.set(file, opened)
+    opened.users += 1
+    try {
+      const handle = await opened.file
+      if (this.#open.size > STORAGE.extractOpenFilesMax) await this.#closeIdle()
+      return await work(handle)
+    } catch (error) {
+      if (this.#open.get(file) === opened) this.#open.delete(file)
+      await opened.file.then((handle) => handle.close()).catch(() => {})
+      throw error
+    } finally {
+      opened.users -= 1
+    }
+  }
+
+  /** Makes a written file durable, with its time, and closes it. Nobody may be using it. */
+  async complete(file: number): Promise<void> {
+    await this.withFile(file, async (handle) => {
+      const mtime = this.#plan.mtimeOf(file)
+      if (mtime !== undefined) await handle.setModified(mtime)
+      await handle.datasync()
+    })
+    await this.#close(file)
+  }
+
+  /** Makes a folder of the plan and those above it. */
+  folder(dir: number): Promise<void> {
+    const known = this.#folders.get(dir)
+    if (known !== undefined) return known
+    const making = this.#makeFolder(dir)
+    this.#folders.set(dir, making)
+    return making
+  }
+
+  async closeAll(): Promise<void> {
+    for (const file of [...this.#open.keys()]) await this.#close(file)
+  }
+
+  /** Removes a file that was given up. */
+  async discard(file: number): Promise<void> {
+    await this.#close(file)
+    if (!this.#created.has(file)) return
+    await assertReal(this.#fs, this.#folderPath(this.#plan.dirOf(file)))
+    await ignoring('ENOENT', this.#fs.remove(this.pathOf(file), 'file'))
+  }
+
+  /** Removes the whole part folder. When something else was put in its place, that goes, and what it points to stays. */
+  async remove(): Promise<void> {
+    await this.closeAll().catch(() => {})
+    await this.#fs.remove(this.path, 'tree')
+    live.delete(this.path)
+  }
+
+  async #makeFolder(dir: number): Promise<void> {
+    const parent = this.#plan.parentOf(dir)
+    await this.folder(parent)
+    await assertReal(this.#fs, this.#folderPath(parent))
+    await this.#creating(this.#folderPath(dir), () => this.#fs.mkdir(this.#folderPath(dir), 0o755))
+  }
+
+  #folderPath(dir: number): string {
+    return join(this.path, this.#plan.dirs[dir]!)
+  }
+
+  async #openFile(file: number): Promise<OpenFile> {
+    const dir = this.#plan.dirOf(file)
+    await this.folder(dir)
+    await assertReal(this.#fs, this.#folderPath(dir))
+    const path = this.pathOf(file)
+    if (this.#created.has(file)) return this.#fs.open(path, 'update')
+    this.#created.add(file)
+    const permissions = this.#plan.isExecutable(file) ? 0o755 : 0o644
+    const handle = await this.#creating(path, () => this.#fs.open(path, 'create', permissions))
+    // Its full length at once: what is never written stays a hole.
+    if (this.#plan.sizeOf(file) > 0) await handle.truncate(this.#plan.sizeOf(file))
+    return handle
+  }
+
+  // All is new in here, so a name that is taken means that the disk takes two names of the share for one.
+  async #creating<T>(path: string, create: () => Promise<T>): Promise<T> {
+    try {
+      return await create()
+    } catch (error) {
+      if (systemCode(error) !== 'EEXIST') throw error
+      throw new FormatError('P2', `${showPath(path)} is the same file as another one of this share on this disk`, { cause: error })
+    }
+  }
+
+  async #closeIdle(): Promise<void> {
+    for (const [file, { users }] of this.#open) {
+      if (users === 0) return this.#close(file)
+    }
+  }
+
+  async #close(file: number): Promise<void> {
+    const opened = this.#open.get(file)
+    if (opened === undefined) return
+    this.#open.delete(file)
+    await (await opened.file).close()
+  }
+}
+
+/** FileError UNSAFE unless `path` is a folder reached without any symlink. */
+export async function assertReal(fs: FileSystem, path: string): Promise<void> {
+  if ((await fs.realpath(path)) === path) return
+  throw new FileError('UNSAFE', `${showPath(path)} was replaced by a symbolic link, which is never followed`, { path })
+}
+
+/** Waits for `work`; a failure with this system code counts as success. */
+export async function ignoring(code: string, work: Promise<void>): Promise<void> {
+  try {
+    await work
+  } catch (error) {
+    if (systemCode(error) !== code) throw error
+  }
+}

@@ -1,0 +1,77 @@
+/**
+ * The last step of extraction: moves finished files from the part folder to their places, without overwriting anything.
+ *
+ * A file gets its final name as a second link, which fails where anything stands; a folder is renamed onto an empty one that we have
+ * just made. With `force`, files replace files and folders are merged; a symlink in a place is an error even then.
+ */
+import { join } from 'node:path'
+import { assertReal, ignoring } from './extract-files.ts'
+import { assertKind, lookAt } from './extract-target.ts'
+import { FileError, showPath, systemCode } from './file-error.ts'
+import type { FileSystem } from './fs.ts'
+
+/** Moves everything in `from` into `to` and syncs `to`; returns the names moved, in order. Folders in `from` must be synced. */
+export async function moveInto(fs: FileSystem, from: string, to: string, force: boolean): Promise<string[]> {
+  const names = (await fs.list(from)).sort()
+  for (const name of names) {
+    await assertReal(fs, from)
+    await assertReal(fs, to)
+    const source = join(from, name)
+    const place = join(to, name)
+    if ((await fs.lstat(source)).kind === 'folder') await moveFolder(fs, source, place, force)
+    else await moveFile(fs, source, place, force)
+  }
+  await fs.syncDirectory(to)
+  return names
+}
+
+async function moveFile(fs: FileSystem, source: string, place: string, force: boolean): Promise<void> {
+  if (force) {
+    const found = await lookAt(fs, place)
+    if (found !== null) assertKind(place, found, 'file')
+    // Replaces the name itself: even a symlink that came up just now would be replaced and not followed.
+    return fs.rename(source, place)
+  }
+  try {
+    await fs.link(source, place)
+  } catch (error) {
+    const code = systemCode(error) ?? ''
+    if (code === 'EEXIST') throw exists(place, error)
+    if (!['EPERM', 'ENOTSUP', 'EOPNOTSUPP', 'ENOSYS', 'EMLINK'].includes(code)) throw error
+    return moveWithoutLinks(fs, source, place)
+  }
+  await fs.remove(source, 'file')
+}
+
+// Where the file system has no second links, an empty file of ours keeps the place.
+async function moveWithoutLinks(fs: FileSystem, source: string, place: string): Promise<void> {
+  try {
+    await (await fs.open(place, 'create', 0o600)).close()
+  } catch (error) {
+    throw systemCode(error) === 'EEXIST' ? exists(place, error) : error
+  }
+  await fs.rename(source, place)
+}
+
+async function moveFolder(fs: FileSystem, source: string, place: string, force: boolean): Promise<void> {
+  try {
+    await fs.mkdir(place, 0o700)
+  } catch (error) {
+    if (systemCode(error) !== 'EEXIST') throw error
+    if (!force) throw exists(place, error)
+    assertKind(place, await fs.lstat(place), 'folder')
+    await moveInto(fs, source, place, force)
+    return fs.remove(source, 'folder')
+  }
+  // Windows renames onto nothing only.
+  if (process.platform === 'win32') await fs.remove(place, 'folder')
+  try {
+    await fs.rename(source, place)
+  } catch (error) {
+    await ignoring('ENOTEMPTY', fs.remove(place, 'folder')).catch(() => {})
+    throw ['ENOTEMPTY', 'EEXIST', 'ENOTDIR'].includes(systemCode(error) ?? '') ? exists(place, error) : error
+  }
+}
+
+const exists = (path: string, cause: unknown): FileError =>
+  new FileError('EXISTS', `${showPath(path)} came up while the files were being written`, { path, cause })

@@ -1,0 +1,225 @@
+/**
+ * Extraction of a share to disk, in two phases. `plan` looks at every name, size and place before anything is created; then the blocks
+ * come in any order and are written into a temporary folder, and `finish` moves whole files to their places.
+ *
+ * A block that cannot be opened costs the files that use it, no others. A failed write ends this extraction: abandon it, mend the
+ * cause, and plan anew (the blocks are still in the store). It does not fetch, decrypt or ask the user anything.
+ */
+import { createHash } from 'node:crypto'
+import { join, resolve } from 'node:path'
+import { assert, type FormatError } from '../../protocol/errors.ts'
+import { FORMAT, STORAGE } from '../../protocol/limits.ts'
+import type { Entry } from './entry.ts'
+import { PartFolder } from './extract-files.ts'
+import { moveInto } from './extract-move.ts'
+import { type Plan, readPlan } from './extract-plan.ts'
+import { assertFree, assertRoom, findTarget, foldsCase, type Target } from './extract-target.ts'
+import type { Bits, Use } from './extract-uses.ts'
+import { toFileError } from './file-error.ts'
+import { diskFileSystem, type FileSystem } from './fs.ts'
+import { forEachBounded, Turns } from './turns.ts'
+
+export interface ExtractionInit {
+  /** In the order of the share; entries outside `under` are passed over. */
+  entries: AsyncIterable<Entry>
+  outputDir: string
+  /** '' for all, or a path in the share: that file or folder is written as outputDir/<its last component>. */
+  under: string
+  /** A name for the file of a single-file share. */
+  rename?: string
+  pieceBytes: number
+  /** Positions 0 to dataBlocks - 1 are blocks; dataBlocks is the rest inside the root. */
+  dataBlocks: number
+  force: boolean
+  /** Names the temporary folder: letters and digits, the same for repeated runs of one extraction, no secret. */
+  tag: string
+  signal: AbortSignal
+  /** The disk, where not the real one. */
+  fs?: FileSystem
+  /** What the file system does, where it is known: whether it ignores case, whether Windows' rules for names hold. */
+  folds?: boolean
+  isWindows?: boolean
+}
+
+export interface ExtractionResult {
+  /** Absolute paths of what now stands in the output folder: files and folders at the top level. */
+  written: string[]
+  files: number
+  /** Paths relative to the output folder. */
+  damaged: { path: string; cause: string }[]
+}
+
+export class Extraction {
+  readonly files: number
+  readonly sizeBytes: number
+  readonly #fs: FileSystem
+  readonly #init: ExtractionInit
+  readonly #plan: Plan
+  readonly #target: Target
+  readonly #wanted: Bits
+  readonly #damaged = new Map<number, FormatError>()
+  readonly #turns = new Turns(STORAGE.extractWritesMax, STORAGE.fileOperationsWaitingMax)
+  #part: Promise<PartFolder> | null = null
+  #failure: unknown = null
+  #accepting = 0
+
+  private constructor(init: ExtractionInit, fs: FileSystem, plan: Plan, target: Target) {
+    this.#init = init
+    this.#fs = fs
+    this.#plan = plan
+    this.#target = target
+    this.files = plan.files
+    this.sizeBytes = plan.sizeBytes
+    this.#wanted = plan.uses.seal(init.dataBlocks + 1)
+  }
+
+  /** Phase one. Creates nothing. FormatError P1, P2, P3, L4, X5, X6; FileError EXISTS, UNSAFE, NO_SPACE, TOO_LARGE. */
+  static async plan(init: ExtractionInit): Promise<Extraction> {
+    init.signal.throwIfAborted()
+    assert(/^[A-Za-z0-9]{1,64}$/.test(init.tag), 'a tag is letters and digits')
+    assert(init.dataBlocks <= FORMAT.blocksMax, 'more blocks than a share has')
+    const fs = init.fs ?? diskFileSystem
+    const plan = await readPlan({ ...init, isWindows: init.isWindows ?? process.platform === 'win32' })
+    const target = await findTarget(fs, init.outputDir)
+    if (init.folds ?? (await foldsCase(fs, target))) plan.assertNoFolding()
+    await assertFree(fs, plan, target, init.force, init.signal)
+    await assertRoom(fs, plan, target)
+    return new Extraction(init, fs, plan, target)
+  }
+
+  /** Whether the block at a position has still to be accepted for some file that is not given up. */
+  needs(position: number): boolean {
+    if (!this.#wanted.has(position)) return false
+    if (this.#damaged.size === 0) return true
+    for (const use of this.#plan.uses.at(position)) if (!this.#damaged.has(use.file)) return true
+    return false
+  }
+
+  /** The positions still to be accepted, as ascending runs. */
+  *neededRanges(): Generator<[first: number, count: number]> {
+    for (let first = this.#wanted.next(0); first >= 0; ) {
+      let end = first
+      while (this.needs(end)) end += 1
+      if (end > first) yield [first, end - first]
+      first = this.#wanted.next(Math.max(end, first + 1))
+    }
+  }
+
+  /** Writes a block's bytes (borrowed until it settles) wherever they belong. A position that is not needed is passed over. */
+  async accept(position: number, piece: Uint8Array, signal: AbortSignal): Promise<void> {
+    signal.throwIfAborted()
+    this.#assertSound()
+    if (!this.#wanted.has(position)) return
+    this.#wanted.clear(position)
+    this.#accepting += 1
+    try {
+      const part = await this.#start()
+      await forEachBounded(this.#plan.uses.at(position), STORAGE.extractWritesMax, async (use) => {
+        if (this.#damaged.has(use.file)) return
+        await this.#turns.run(signal, () => this.#write(part, use, piece))
+      })
+    } catch (error) {
+      this.#failure ??= toFileError(error, 'writing the files')
+      throw this.#failure
+    } finally {
+      this.#accepting -= 1
+    }
+  }
+
+  /** Gives up the files that use this position: its block is sealed wrongly. */
+  damage(position: number, cause: FormatError): void {
+    this.#wanted.clear(position)
+    for (const { file } of this.#plan.uses.at(position)) {
+      if (!this.#damaged.has(file)) this.#damaged.set(file, cause)
+    }
+  }
+
+  /** Moves all whole files into place, durably. Call it once, when nothing is needed and nothing is being accepted; what is still
+   *  missing then counts as damaged. A file that is not what its stated hash says (X8) is kept and listed as damaged. */
+  async finish(signal: AbortSignal): Promise<ExtractionResult> {
+    signal.throwIfAborted()
+    this.#assertSound()
+    assert(this.#accepting === 0, 'finished while blocks were being written')
+    try {
+      const part = await this.#start()
+      const causes = await this.#completeFiles(part, signal)
+      await this.#checkHashes(part, causes, signal)
+      signal.throwIfAborted()
+      await forEachBounded(this.#plan.dirs.keys(), STORAGE.extractWritesMax, async (dir) => {
+        await this.#fs.syncDirectory(join(part.path, this.#plan.dirs[dir]!))
+      })
+      const moved = await moveInto(this.#fs, part.path, this.#target.dir, this.#init.force)
+      await part.remove()
+      const written = moved.map((name) => join(resolve(this.#init.outputDir), name))
+      const damaged = Array.from(causes, ([file, cause]) => ({ path: this.#plan.pathOf(file), cause }))
+      return { written, files: this.files - damaged.length, damaged }
+    } catch (error) {
+      this.#failure ??= toFileError(error, 'putting the files in place')
+      throw this.#failure
+    }
+  }
+
+  /** Removes what was written so far; what `finish` has moved stays. */
+  async abandon(): Promise<void> {
+    this.#failure ??= new Error('this extraction was abandoned')
+    await this.#turns.whenIdle()
+    // A part folder that could not be made left nothing to remove.
+    const part = await this.#part?.catch(() => null)
+    await part?.remove()
+  }
+
+  #assertSound(): void {
+    if (this.#failure !== null) throw this.#failure
+  }
+
+  #start(): Promise<PartFolder> {
+    this.#part ??= PartFolder.make(this.#fs, this.#plan, this.#target, this.#init.tag)
+    return this.#part
+  }
+
+  async #write(part: PartFolder, use: Use, piece: Uint8Array): Promise<void> {
+    this.#assertSound()
+    const { file, fileOffsetBytes, blockOffsetBytes, lengthBytes } = use
+    assert(blockOffsetBytes + lengthBytes <= piece.length, `piece of ${piece.length} bytes, ${blockOffsetBytes + lengthBytes} used`)
+    const bytes = piece.subarray(blockOffsetBytes, blockOffsetBytes + lengthBytes)
+    await part.withFile(file, (handle) => handle.write(bytes, fileOffsetBytes))
+    if (this.#plan.countWritten(file, lengthBytes) && !this.#damaged.has(file)) await part.complete(file)
+  }
+
+  /** Files without stored bytes, empty folders, and the removal of what is not whole; returns the damaged ones with their causes. */
+  async #completeFiles(part: PartFolder, signal: AbortSignal): Promise<Map<number, string>> {
+    const causes = new Map<number, string>()
+    const files = Array.from({ length: this.files }).keys()
+    await forEachBounded(files, STORAGE.extractWritesMax, async (file) => {
+      signal.throwIfAborted()
+      const cause = this.#damaged.get(file)
+      if (cause !== undefined || !this.#plan.isWritten(file)) {
+        causes.set(file, cause === undefined ? 'not all of its blocks have come' : `${cause.code}: ${cause.message}`)
+        await part.discard(file)
+      } else if (this.#plan.storedOf(file) === 0) await part.complete(file)
+    })
+    await part.closeAll()
+    await forEachBounded(this.#plan.dirs.keys(), STORAGE.extractWritesMax, (dir) => part.folder(dir))
+    return causes
+  }
+
+  async #checkHashes(part: PartFolder, causes: Map<number, string>, signal: AbortSignal): Promise<void> {
+    for (const [file, sha256] of this.#plan.hashes()) {
+      if (causes.has(file)) continue
+      const found = await part.withFile(file, (handle) => hashOf(handle, signal))
+      if (Buffer.compare(found, sha256) !== 0) causes.set(file, 'X8: its content is not what its stated SHA-256 says')
+    }
+    await part.closeAll()
+  }
+}
+
+async function hashOf(handle: { read(target: Uint8Array, position: number): Promise<number> }, signal: AbortSignal): Promise<Uint8Array> {
+  const hash = createHash('sha256')
+  const chunk = new Uint8Array(2 ** 20)
+  for (let at = 0; ; at += chunk.length) {
+    signal.throwIfAborted()
+    const count = await handle.read(chunk, at)
+    hash.update(chunk.subarray(0, count))
+    if (count < chunk.length) return new Uint8Array(hash.digest())
+  }
+}
