@@ -65,7 +65,7 @@ export async function openNode(config: Config, options: NodeOptions): Promise<Sh
     })
     undo.push(() => host.stop())
     await host.start()
-    const env: JobEnvironment = { ...parts, home: config.home, host, log, isOneShot: options.oneShot }
+    const env: JobEnvironment = { ...parts, home: config.home, peerId: identity.text, host, log, isOneShot: options.oneShot }
     const node = new RunningNode(config, env, stack, identity.text, unwind)
     if (options.offline !== true) {
       const server = await serveControl({ api: node.api, socketPath: node.socketPath, log, signal: node.signal })

@@ -7,6 +7,7 @@ import type { SwarmHost } from './swarm-host.ts'
 
 export interface JobEnvironment {
   home: string
+  peerId: string
   /** Never leaves the node: scopes are derived from it. */
   nodeSecret: Uint8Array
   host: SwarmHost

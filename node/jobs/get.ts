@@ -38,7 +38,7 @@ export async function getJob(env: JobEnvironment, request: GetRequest, onEvent: 
       pieceBytes: FORMAT.pieceBytes,
       dataBlocks: reader.dataBlocks,
       force: request.force,
-      tag: link.cid.text.slice(-12),
+      tag: tagOf(env, link.cid.text),
       signal,
     })
     if (plan.isNothing && under !== '')
@@ -219,6 +219,9 @@ export async function* listJob(
     for await (const entry of reader.entriesUnder(under)) yield listed(entry)
   })
 }
+
+/** Names the temporary folder: the same for every run of this node on this share, so that leftovers are found again. */
+const tagOf = (env: JobEnvironment, cid: string): string => `${cid.slice(-10)}${env.peerId.slice(-6)}`
 
 const listed = (entry: Entry): ListedEntry => ({
   path: [entry.dir, entry.name].filter((part) => part !== '').join('/'),
