@@ -114,7 +114,10 @@ async function keep(block: Uint8Array, index: number, out: Awaited<ReturnType<ty
 if (role === 'serve') {
   await node.handle(PROTOCOL, (stream) => serve(stream))
   say({ address: node.getMultiaddrs()[0]?.toString() })
-  process.once('SIGTERM', () => void node.stop().then(() => process.exit(0)))
+  process.once('SIGTERM', async () => {
+    await node.stop()
+    process.exit(0)
+  })
 } else {
   await fetchAll(Number(count))
   const usage = process.resourceUsage()

@@ -4,6 +4,7 @@
  * Sharing the same path again gives the same link and finds most blocks stored already; nothing is announced before the record is saved.
  */
 import { randomBytes } from 'node:crypto'
+import { pipe } from 'it-pipe'
 import { InputError } from '../../protocol/errors.ts'
 import { lineageScope, nodeScope, publicScope, randomScope } from '../../protocol/keys.ts'
 import { ShareWriter, type WrittenShare } from '../../protocol/layout.ts'
@@ -44,7 +45,8 @@ export async function shareJob(env: JobEnvironment, request: ShareRequest, onEve
     })
     for (const entry of entries) {
       signal.throwIfAborted()
-      if (isFile(entry)) await writer.addFile(entry, counted(entry, tree.sizeBytes, tally, onEvent, signal))
+      if (isFile(entry))
+        await writer.addFile(entry, pipe(readSource(entry, FORMAT.pieceBytes, signal), counted(tally, tree.sizeBytes, onEvent)))
       else await writer.addEmptyDirectory(entry.dir)
     }
     onEvent({ type: 'progress', phase: 'sync', doneBytes: tally.doneBytes, totalBytes: tree.sizeBytes })
@@ -59,19 +61,15 @@ export async function shareJob(env: JobEnvironment, request: ShareRequest, onEve
 
 const isFile = (entry: SourceTree['entries'][number]): entry is SourceFile => entry.name !== ''
 
-async function* counted(
-  file: SourceFile,
-  totalBytes: number,
-  tally: Tally,
-  onEvent: OnEvent,
-  signal: AbortSignal,
-): AsyncGenerator<Uint8Array> {
-  for await (const chunk of readSource(file, FORMAT.pieceBytes, signal)) {
-    tally.doneBytes += chunk.byteLength
-    onEvent({ type: 'progress', phase: 'seal', doneBytes: tally.doneBytes, totalBytes })
-    yield chunk
+/** Passes chunks on and counts them for the progress. */
+const counted = (tally: Tally, totalBytes: number, onEvent: OnEvent) =>
+  async function* (source: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
+    for await (const chunk of source) {
+      tally.doneBytes += chunk.byteLength
+      onEvent({ type: 'progress', phase: 'seal', doneBytes: tally.doneBytes, totalBytes })
+      yield chunk
+    }
   }
-}
 
 /** The public scope knows one file, called "file", with no attributes: equal files give equal roots wherever they lie. */
 function publicEntry(tree: SourceTree): SourceFile {

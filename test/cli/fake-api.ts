@@ -56,7 +56,7 @@ export function fakeApi(override: Partial<ShoalApi> = {}): FakeApi {
     },
     async status() {
       const traffic = { bytesIn: 1, bytesOut: 2, rssBytes: 1_000_000 }
-      const counts = { uptimeSeconds: 61, shares: 1, blocks: 2, connections: 3, jobs: 0 }
+      const counts = { uptimeSeconds: 61, shares: 1, blocks: 2, connections: 3, swarmPeers: 1, jobs: 0 }
       const dht: { name: string; peers: number; mode: 'client' | 'server' }[] = [{ name: 'wan', peers: 5, mode: 'client' }]
       return { peerId: 'P1', version: '0.1.0', network: 'test', addresses: ['/a'], dht, ...counts, ...traffic, home: '/h', pid: 7 }
     },
