@@ -249,7 +249,7 @@ class ChunkQueue {
   take(count: number): Uint8Array {
     const chunk = this.#chunks[this.#head]
     if (chunk !== undefined && count <= chunk.byteLength - this.#offset && count * 2 >= chunk.byteLength) {
-      const view = chunk.subarray(this.#offset, this.#offset + count)
+      const view = new Uint8Array(chunk.buffer, chunk.byteOffset + this.#offset, count)
       this.#advance(count, () => {})
       return view
     }

@@ -96,7 +96,8 @@ export class Extraction {
 
   /** Every position was accepted and written, or given up: `finish` may be called. */
   get isFilled(): boolean {
-    return this.#accepting === 0 && this.#missing === 0
+    if (this.#accepting > 0) return false
+    return this.#missing === 0 || (this.#damaged.size > 0 && this.neededRanges().next().done === true)
   }
 
   /** How many positions are still to be accepted. */
@@ -106,7 +107,10 @@ export class Extraction {
 
   /** Whether the block at a position has still to be accepted for some file that is not given up. */
   needs(position: number): boolean {
-    return this.#wanted.has(position)
+    if (!this.#wanted.has(position)) return false
+    if (this.#damaged.size === 0) return true
+    for (const use of this.#plan.uses.at(position)) if (!this.#damaged.has(use.file)) return true
+    return false
   }
 
   /** The positions still to be accepted, as ascending runs. */

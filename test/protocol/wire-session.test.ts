@@ -7,6 +7,8 @@ import { Session, type SessionAction, type SessionEvent } from '../../protocol/w
 
 const BLOCK = FORMAT.blockBytes
 const FRAME = WIRE.dataBytesMax
+/** What we send at once; less than may be received. */
+const SENT = WIRE.dataBytesSent
 
 /** A session of a share of 100 whole blocks, with its invariants checked after every event. */
 class Bench {
@@ -215,20 +217,20 @@ describe('session: what they ask and say', () => {
     expect(codeOf(() => new Bench().receive(ask(index, level)))).toBe('OUT_OF_RANGE')
   })
 
-  it('sends DATA as far as credit goes, in frames of 64 KiB, and nothing after a cancel, which ends by ABSENT', () => {
+  it('sends DATA as far as credit goes, in frames that fit one Noise message, and nothing after a cancel, which ends by ABSENT', () => {
     const bench = new Bench()
     bench.receive(ask(5))
     expect(bench.session.sendableBytes(0, 5, BLOCK)).toBe(0)
-    bench.receive({ type: 'credit', bytes: FRAME + 10 })
-    expect(bench.session.sendableBytes(0, 5, BLOCK)).toBe(FRAME)
-    bench.feed({ type: 'sent', level: 0, index: 5, bytes: FRAME, isLast: false })
-    expect(bench.session.sendableBytes(0, 5, BLOCK - FRAME)).toBe(10)
+    bench.receive({ type: 'credit', bytes: SENT + 10 })
+    expect(bench.session.sendableBytes(0, 5, BLOCK)).toBe(SENT)
+    bench.feed({ type: 'sent', level: 0, index: 5, bytes: SENT, isLast: false })
+    expect(bench.session.sendableBytes(0, 5, BLOCK - SENT)).toBe(10)
     const actions = bench.receive({ type: 'cancel', level: 0, index: 5 })
     expect(actions).toEqual([
       { type: 'cancelled', level: 0, index: 5 },
       { type: 'send', message: { type: 'absent', level: 0, index: 5 } },
     ])
-    expect(bench.session.sendableBytes(0, 5, BLOCK - FRAME)).toBe(0)
+    expect(bench.session.sendableBytes(0, 5, BLOCK - SENT)).toBe(0)
     expect(bench.feed({ type: 'absent', level: 0, index: 5 })).toEqual([]) // one end is enough
     expect(bench.receive({ type: 'cancel', level: 0, index: 5 })).toEqual([]) // too late is no fault
   })
