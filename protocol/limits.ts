@@ -235,13 +235,15 @@ export const CONTROL = {
 /** Worker threads for hashing, sealing and opening. */
 export const WORKERS = {
   threadsMax: 4,
+  /** Blocks' worth of memory kept for the next block, and as many pieces' worth. */
+  spareBuffersMax: 24,
   tasksMax: 256,
 } as const
 
 /** Making a share. */
 export const SHARING = {
-  /** Pieces read, sealed and written at once: some 6 MiB of buffers. */
-  sealsAtOnceMax: 6,
+  /** Pieces being sealed, and as many being written. */
+  sealsAtOnceMax: 4,
   labelCharactersMax: 200,
 } as const
 

@@ -9,17 +9,19 @@ import { extname } from 'node:path'
 import { Worker } from 'node:worker_threads'
 import { assert, FORMAT_CODES, type FormatCode, FormatError } from '../../protocol/errors.ts'
 import type { Kind } from '../../protocol/keys.ts'
-import { WORKERS } from '../../protocol/limits.ts'
+import { FORMAT, WORKERS } from '../../protocol/limits.ts'
 import { type BlockOpener, type BlockSealer, createOpener, createSealer, type SealedBlock } from '../../protocol/seal.ts'
 import type { Secret } from '../../protocol/secret.ts'
+import { BlockBuffers } from '../block-buffers.ts'
 import { nodePrimitives } from './primitives.ts'
 
 export type Task =
   | { op: 'scope'; scopeId: number; secret: Uint8Array }
   | { op: 'forget'; scopeId: number }
   | { op: 'hash'; bytes: Uint8Array }
-  | { op: 'seal'; scopeId: number; kind: Kind; plaintext: Uint8Array }
-  | { op: 'open'; kind: Kind; key: Uint8Array; block: Uint8Array }
+  // `spare` is memory of the size of the answer, for the worker to put it into.
+  | { op: 'seal'; scopeId: number; kind: Kind; plaintext: Uint8Array; spare: Uint8Array | null }
+  | { op: 'open'; kind: Kind; key: Uint8Array; block: Uint8Array; spare: Uint8Array | null }
 
 export type Answer = { id: number; answer: unknown } | { id: number; error: { name: string; code: string | null; message: string } }
 
@@ -34,13 +36,15 @@ interface Member {
 }
 
 export class CryptoPool {
+  /** Block-sized memory of the main thread: give blocks and pieces back to it when they are done with. */
+  readonly buffers = new BlockBuffers()
   readonly #members: Member[] = []
   readonly #scopes = new Map<number, Secret>()
   #nextId = 0
   #nextScope = 0
   #isClosed = false
 
-  constructor(workers: number = Math.max(1, Math.min(WORKERS.threadsMax, availableParallelism()))) {
+  constructor(workers: number = Math.max(1, Math.min(WORKERS.threadsMax, availableParallelism() - 1))) {
     for (let i = 0; i < workers; i++) this.#members.push(this.#spawn())
   }
 
@@ -51,7 +55,8 @@ export class CryptoPool {
 
   /** Opens a sealed block, which is taken and comes back as `block` of the answer. FormatError B2 when its tag is wrong. */
   async openTaken(kind: Kind, key: Uint8Array, block: Uint8Array): Promise<{ piece: Uint8Array; block: Uint8Array }> {
-    return (await this.#run({ op: 'open', kind, key, block }, [block])) as { piece: Uint8Array; block: Uint8Array } // the worker's answer to 'open'
+    const spare = this.buffers.take(Math.max(0, block.byteLength - FORMAT.tagBytes))
+    return (await this.#run({ op: 'open', kind, key, block, spare }, [block, spare])) as { piece: Uint8Array; block: Uint8Array } // the worker's answer to 'open'
   }
 
   /** A BlockOpener over the pool; it borrows its blocks, so each is copied once on its way to the worker. */
@@ -68,13 +73,21 @@ export class CryptoPool {
     try {
       await Promise.all(this.#members.map((member) => this.#post(member, { op: 'scope', scopeId, secret: scope.reveal() }, [])))
       return await job({
-        seal: async (kind, plaintext) => (await this.#run({ op: 'seal', scopeId, kind, plaintext }, [plaintext])) as SealedBlock, // the worker's answer to 'seal'
+        seal: (kind, plaintext) => this.#seal(scopeId, kind, plaintext),
         sealRoot: (rootPlain) => local.sealRoot(rootPlain),
       })
     } finally {
       this.#scopes.delete(scopeId)
       if (!this.#isClosed) await Promise.all(this.#members.map((member) => this.#post(member, { op: 'forget', scopeId }, [])))
     }
+  }
+
+  async #seal(scopeId: number, kind: Kind, plaintext: Uint8Array): Promise<SealedBlock> {
+    const spare = this.buffers.take(plaintext.byteLength + FORMAT.tagBytes)
+    const answer = await this.#run({ op: 'seal', scopeId, kind, plaintext, spare }, [plaintext, spare])
+    const { plaintext: done, ...sealed } = answer as SealedBlock & { plaintext: Uint8Array } // the worker's answer to 'seal'
+    this.buffers.give(done)
+    return sealed
   }
 
   async close(): Promise<void> {

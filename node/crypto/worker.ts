@@ -6,10 +6,14 @@
 import { parentPort } from 'node:worker_threads'
 import { type BlockSealer, createOpener, createSealer } from '../../protocol/seal.ts'
 import { Secret } from '../../protocol/secret.ts'
+import { BlockBuffers } from '../block-buffers.ts'
 import type { Answer, Task } from './pool.ts'
-import { nodePrimitives } from './primitives.ts'
+import { createPrimitives } from './primitives.ts'
 
-const opener = createOpener(nodePrimitives)
+/** Memory that comes along with tasks and goes back with answers. */
+const buffers = new BlockBuffers()
+const primitives = createPrimitives(buffers.take)
+const opener = createOpener(primitives)
 /** One sealer for each scope that a job announced; forgotten when the job ends. */
 const sealers = new Map<number, BlockSealer>()
 
@@ -22,18 +26,20 @@ function sealerOf(scopeId: number): BlockSealer {
 async function run(task: Task): Promise<{ answer: unknown; give: Uint8Array[] }> {
   switch (task.op) {
     case 'scope':
-      sealers.set(task.scopeId, createSealer(nodePrimitives, new Secret(task.secret)))
+      sealers.set(task.scopeId, createSealer(primitives, new Secret(task.secret)))
       return { answer: null, give: [] }
     case 'forget':
       sealers.delete(task.scopeId)
       return { answer: null, give: [] }
     case 'hash':
-      return { answer: { digest: await nodePrimitives.sha256(task.bytes), bytes: task.bytes }, give: [task.bytes] }
+      return { answer: { digest: await primitives.sha256(task.bytes), bytes: task.bytes }, give: [task.bytes] }
     case 'seal': {
+      if (task.spare !== null) buffers.give(task.spare)
       const sealed = await sealerOf(task.scopeId).seal(task.kind, task.plaintext)
-      return { answer: sealed, give: [sealed.block] }
+      return { answer: { ...sealed, plaintext: task.plaintext }, give: [sealed.block, task.plaintext] }
     }
     case 'open': {
+      if (task.spare !== null) buffers.give(task.spare)
       const piece = await opener.open(task.kind, task.key, task.block)
       return { answer: { piece, block: task.block }, give: [piece, task.block] }
     }

@@ -101,25 +101,35 @@ async function fill(
   const totalBytes = plan.missing * FORMAT.blockBytes
   let done = 0
   let reused = 0
-  const accept = async (position: number, block: Uint8Array): Promise<void> => {
-    if (!plan.needs(position)) return
+  const accept = async (position: number, sealed: Uint8Array): Promise<Uint8Array> => {
+    if (!plan.needs(position)) return sealed
+    let block = sealed
     try {
       const key = await reader.keyOf(position)
-      const { piece } = await env.pool.openTaken('data', key, block)
-      await plan.accept(position, piece, signal)
+      const opened = await env.pool.openTaken('data', key, block)
+      block = opened.block
+      await plan.accept(position, opened.piece, signal)
+      env.pool.buffers.give(opened.piece)
     } catch (error) {
       if (!(error instanceof FormatError)) throw error
       plan.damage(position, error) // the publisher's fault: the other files are still good
     }
     done++
     onEvent({ type: 'progress', phase: 'fetch', doneBytes: done * FORMAT.blockBytes, totalBytes, peers: live.links.length })
+    return block
   }
   const failed = Promise.withResolvers<never>()
   failed.promise.catch(() => {}) // looked at by the races below; may fail after the last of them
   const complete = Promise.withResolvers<void>()
   const stop = live.onLeaf(async (position, block) => {
-    await accept(position, block).catch((error: unknown) => failed.reject(error))
-    if (plan.isFilled) complete.resolve()
+    try {
+      return await accept(position, block)
+    } catch (error) {
+      failed.reject(error)
+      return block
+    } finally {
+      if (plan.isFilled) complete.resolve()
+    }
   })
   const onAbort = (): void => failed.reject(signal.reason)
   signal.addEventListener('abort', onAbort, { once: true })
@@ -138,7 +148,7 @@ async function fill(
     const fromStore = async (): Promise<void> => {
       for (let position = here.pop(); position !== undefined; position = here.pop()) {
         signal.throwIfAborted()
-        await accept(position, await live.block(position, 1, signal))
+        env.pool.buffers.give(await accept(position, await live.block(position, 1, signal)))
         reused++
       }
     }

@@ -34,8 +34,8 @@ export interface LiveShareParts {
   onBadBlock(share: LiveShare, link: PeerLink): void
 }
 
-/** Gets a block's bytes when it has been verified and stored; `bytes` may be kept. */
-export type LeafListener = (position: number, bytes: Uint8Array) => Promise<void>
+/** Takes a block's bytes when it has been verified and stored, and gives them back when it is done. */
+export type LeafListener = (position: number, bytes: Uint8Array) => Promise<Uint8Array>
 
 export class LiveShare implements PeerLinkHandlers {
   readonly cid: ShareCid
@@ -360,8 +360,9 @@ export class LiveShare implements PeerLinkHandlers {
   }
 
   async #tellListeners(position: number, bytes: Uint8Array): Promise<void> {
-    const listeners = [...this.#listeners]
-    await Promise.all(listeners.map((listener, i) => listener(position, i === listeners.length - 1 ? bytes : bytes.slice())))
+    let block = bytes
+    for (const listener of [...this.#listeners]) block = await listener(position, block)
+    this.#parts.pool.buffers.give(block)
   }
 
   /** The engine, made on first use with all that is known of peers and of what is held. */

@@ -62,7 +62,7 @@ export async function seedJob(
 export async function fetchAll(live: LiveShare, onEvent: (event: JobEvent) => void, signal: AbortSignal): Promise<void> {
   const { shape } = await live.shapeKnown(signal)
   const filled = Promise.withResolvers<void>()
-  const stop = live.onLeaf(async () => {
+  const stop = live.onLeaf(async (_position, block) => {
     onEvent({
       type: 'progress',
       phase: 'fetch',
@@ -71,6 +71,7 @@ export async function fetchAll(live: LiveShare, onEvent: (event: JobEvent) => vo
       peers: live.links.length,
     })
     if (live.isComplete) filled.resolve()
+    return block
   })
   const onAbort = (): void => filled.reject(signal.reason)
   signal.addEventListener('abort', onAbort, { once: true })

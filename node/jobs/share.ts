@@ -40,13 +40,17 @@ export async function shareJob(env: JobEnvironment, request: ShareRequest, onEve
       put: async (digest, bytes) => {
         if (await env.blocks.put(digest, bytes, signal)) tally.newBlocks++
         else tally.reusedBlocks++
+        env.pool.buffers.give(bytes)
       },
       concurrency: SHARING.sealsAtOnceMax,
     })
     for (const entry of entries) {
       signal.throwIfAborted()
       if (isFile(entry))
-        await writer.addFile(entry, pipe(readSource(entry, FORMAT.pieceBytes, signal), counted(tally, tree.sizeBytes, onEvent)))
+        await writer.addFile(
+          entry,
+          pipe(readSource(entry, FORMAT.pieceBytes, signal, env.pool.buffers.take), counted(tally, tree.sizeBytes, onEvent)),
+        )
       else await writer.addEmptyDirectory(entry.dir)
     }
     onEvent({ type: 'progress', phase: 'sync', doneBytes: tally.doneBytes, totalBytes: tree.sizeBytes })

@@ -53,6 +53,8 @@ export interface LinkInit {
   primitives: Primitives
   /** Shared by all links of the process. */
   budget: CreditBudget
+  /** Memory for a block that comes in: an array of exactly that size that covers all of its memory. */
+  allocate?: (sizeBytes: number) => Uint8Array
 }
 
 interface ServeJob {
@@ -71,6 +73,7 @@ export class PeerLink {
   readonly remote: Remote
   readonly stats: { bytesIn: number; bytesOut: number; openedMs: number }
   readonly #frames: FrameChannel
+  readonly #allocate: (sizeBytes: number) => Uint8Array
   readonly #session: Session
   #handlers: PeerLinkHandlers | null = null
   #outbox: HaveOutbox | null = null
@@ -97,6 +100,7 @@ export class PeerLink {
     this.remote = init.remote
     this.stats = { bytesIn: 0, bytesOut: 0, openedMs: now }
     this.#frames = init.frames
+    this.#allocate = init.allocate ?? ((sizeBytes) => new Uint8Array(sizeBytes))
     const session = new Session({ now, budget: init.budget, saidShape, peerKnowsShape })
     this.#session = session
     init.frames.setBufferLimit?.(() => session.exposureBytes + WIRE.unreadSlackBytes)
@@ -405,7 +409,7 @@ export class PeerLink {
   /** The only copy on the way in: from the frame into the block. Its length was checked before this allocates. */
   #takeChunk(handlers: PeerLinkHandlers, chunk: Extract<SessionAction, { type: 'chunk' }>, bytes: Uint8Array): void {
     const { level, index } = chunk
-    if (chunk.offset === 0) this.#assembly = { level, index, bytes: new Uint8Array(Buffer.allocUnsafeSlow(chunk.total).buffer) }
+    if (chunk.offset === 0) this.#assembly = { level, index, bytes: this.#allocate(chunk.total) }
     const block = this.#assembly?.bytes
     assert(block !== undefined, 'a chunk without its beginning')
     block.set(bytes, chunk.offset)

@@ -39,6 +39,8 @@ export interface BlockStoreInit {
   fs: FileSystem
   /** SHA-256 of a block. Takes the bytes and gives them back, so that they may be hashed on another thread. */
   verify: (bytes: Uint8Array) => Promise<{ digest: Uint8Array; bytes: Uint8Array }>
+  /** Memory for a block that is read: an array of exactly that size that covers all of its memory. */
+  allocate: (sizeBytes: number) => Uint8Array
   log: Log
   signal: AbortSignal
 }
@@ -206,7 +208,7 @@ class DiskBlockStore implements BlockStore {
       return await closing(file, async () => {
         const { kind, sizeBytes } = await file.stat()
         if (kind !== 'file' || sizeBytes > FORMAT.blockBytes) return null
-        const bytes = new Uint8Array(Buffer.allocUnsafeSlow(sizeBytes).buffer)
+        const bytes = this.#init.allocate(sizeBytes)
         return (await file.read(bytes, 0)) === sizeBytes ? bytes : null
       })
     } catch (error) {

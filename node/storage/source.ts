@@ -11,9 +11,14 @@ import type { SourceFile } from './walk.ts'
 
 const FLAGS = constants.O_RDONLY | (constants.O_NOFOLLOW ?? 0) | (constants.O_NONBLOCK ?? 0)
 
-/** The file's bytes; each chunk is a buffer of its own of exactly `chunkBytes`, the last may be shorter. FileError CHANGED before the
+/** The file's bytes; each chunk is a buffer of its own (from `allocate`) of exactly `chunkBytes`, the last may be shorter. FileError CHANGED before the
  *  last chunk is given when the file changed since it was opened, or is no regular file any more; NOT_FOUND, DENIED name the file. */
-export async function* readSource(file: SourceFile, chunkBytes: number, signal: AbortSignal): AsyncGenerator<Uint8Array> {
+export async function* readSource(
+  file: SourceFile,
+  chunkBytes: number,
+  signal: AbortSignal,
+  allocate: (sizeBytes: number) => Uint8Array = (sizeBytes) => new Uint8Array(sizeBytes),
+): AsyncGenerator<Uint8Array> {
   signal.throwIfAborted()
   const handle = await openSource(file.path)
   try {
@@ -22,7 +27,7 @@ export async function* readSource(file: SourceFile, chunkBytes: number, signal: 
     const sizeBytes = Number(before.size)
     for (let at = 0; at < sizeBytes; at += chunkBytes) {
       signal.throwIfAborted()
-      const chunk = new Uint8Array(Buffer.allocUnsafeSlow(Math.min(chunkBytes, sizeBytes - at)).buffer)
+      const chunk = allocate(Math.min(chunkBytes, sizeBytes - at))
       await naming('reading', file.path, () => readFully(handle, chunk, at, file.path))
       if (at + chunk.length === sizeBytes) assertSame(before, await handle.stat({ bigint: true }), file.path)
       yield chunk

@@ -12,7 +12,14 @@ import { Turns } from '../../node/storage/turns.ts'
 import { freshFolder, hookedFileSystem, never, sha256, systemError } from './storage-fakes.ts'
 
 const open = (dir: string, fs: FileSystem = diskFileSystem): Promise<BlockStore> =>
-  openBlockStore({ dir, fs, verify: async (bytes) => ({ digest: sha256(bytes), bytes }), log: silentLog, signal: never })
+  openBlockStore({
+    dir,
+    fs,
+    verify: async (bytes) => ({ digest: sha256(bytes), bytes }),
+    allocate: (size) => new Uint8Array(size),
+    log: silentLog,
+    signal: never,
+  })
 
 const block = (text: string): { bytes: Uint8Array; digest: Uint8Array; path: string } => {
   const bytes = new TextEncoder().encode(text)
