@@ -6,8 +6,10 @@
  */
 import { assert } from '../protocol/errors.ts'
 import { FORMAT, WORKERS } from '../protocol/limits.ts'
+import { createCollector } from './heap.ts'
 
 export class BlockBuffers {
+  readonly #passed = createCollector()
   readonly #spare = new Map<number, Set<ArrayBuffer>>([
     [FORMAT.blockBytes, new Set()],
     [FORMAT.pieceBytes, new Set()],
@@ -15,6 +17,7 @@ export class BlockBuffers {
 
   /** An array of exactly `sizeBytes` that covers all of its memory; its content is arbitrary. */
   readonly take = (sizeBytes: number): Uint8Array => {
+    this.#passed(sizeBytes)
     const spare = this.#spare.get(sizeBytes)
     for (const buffer of spare ?? []) {
       spare?.delete(buffer)

@@ -11,6 +11,7 @@ import { toJobError } from './control/job-error.ts'
 import { serveControl } from './control/server.ts'
 import { CryptoPool } from './crypto/pool.ts'
 import { nodePrimitives } from './crypto/primitives.ts'
+import { tuneHeap } from './heap.ts'
 import type { JobEnvironment } from './jobs/environment.ts'
 import { unseedJob } from './jobs/gc.ts'
 import { catJob, getJob, listJob } from './jobs/get.ts'
@@ -46,6 +47,7 @@ export interface NodeOptions {
 
 /** Starts a node on `config.home`. Throws JobError HOME_LOCKED when another process runs one there. */
 export async function openNode(config: Config, options: NodeOptions): Promise<ShoalNode> {
+  tuneHeap()
   const { log } = options
   const undo: (() => Promise<void>)[] = []
   const unwind = async (): Promise<void> => {

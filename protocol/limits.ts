@@ -46,6 +46,8 @@ export const READER = {
 export const WIRE = {
   /** A data frame carries at most this much of a block, so caps and cancels take effect within it. */
   dataBytesMax: 64 * KIB,
+  /** DATA frames handed to the transport at once; a CANCEL or a cap takes effect between such handfuls. */
+  dataFramesAtOnceMax: 4,
   /** What we send: with its heads such a frame is one Noise message (65,519 bytes) and not one and a bit. */
   dataBytesSent: 65_456,
   /** Longest frame: one data payload and its head. */
@@ -56,7 +58,7 @@ export const WIRE = {
   /** Requests that a peer may queue with us; one more is a flood. */
   requestsQueuedMax: 64,
   /** Bytes of DATA that we let one peer send ahead of what we took in. */
-  creditBytesPerPeer: 4 * MIB,
+  creditBytesPerPeer: 8 * MIB,
   /** The same over all peers (32 blocks). */
   creditBytesTotal: 32 * MIB,
   /** Unread bytes kept beyond granted credit: control frames in flight. */
@@ -236,7 +238,9 @@ export const CONTROL = {
 export const WORKERS = {
   threadsMax: 4,
   /** Blocks' worth of memory kept for the next block, and as many pieces' worth. */
-  spareBuffersMax: 24,
+  spareBuffersMax: 12,
+  /** Blocks that pass through a thread before its dead buffers are collected. */
+  collectEveryBytes: 16 * MIB,
   tasksMax: 256,
 } as const
 

@@ -6,10 +6,12 @@ import { encodeMessage } from '../../protocol/wire/messages.ts'
 
 /** Whole frames, both ways, in order. */
 export interface FrameChannel {
-  /** The next frame, given away; null when the peer finished. */
+  /** The next frame, null when the peer finished. A large one (DATA) may hold until the next read only. */
   read(signal: AbortSignal): Promise<Uint8Array | null>
   /** Several parts are one frame. Resolves once the transport can take more; parts are borrowed until then. */
   write(frame: Uint8Array | Uint8Array[], signal: AbortSignal): Promise<void>
+  /** Several frames at once, where the channel has a way to make that cheaper. */
+  writeMany?(frames: readonly (Uint8Array | Uint8Array[])[], signal: AbortSignal): Promise<void>
   close(signal: AbortSignal): Promise<void>
   abort(reason: Error): void
   /** Installs the bound on unread bytes; a peer that goes beyond is cut off. */

@@ -270,14 +270,14 @@ export class PeerLink {
   async #writeLoop(): Promise<void> {
     try {
       while (this.#closing === null) {
-        const frame = this.#nextFrame(performance.now())
-        if (frame === null) {
+        const frames = this.#nextFrames(performance.now())
+        if (frames.length === 0) {
           const { promise, resolve } = Promise.withResolvers<void>()
           this.#wake = resolve
           await promise
           continue
         }
-        await this.#write(frame)
+        await this.#write(frames)
       }
       if (this.#farewell === null) return
       await writeGoodbye(this.#frames, this.#farewell)
@@ -288,34 +288,36 @@ export class PeerLink {
     }
   }
 
-  async #write(frame: Uint8Array | Uint8Array[]): Promise<void> {
+  async #write(frames: Uint8Array[][]): Promise<void> {
     const job = this.#writing
     this.#writeSinceMs = performance.now()
     try {
-      await this.#frames.write(frame, this.#stop.signal)
+      if (this.#frames.writeMany !== undefined) await this.#frames.writeMany(frames, this.#stop.signal)
+      else for (const frame of frames) await this.#frames.write(frame, this.#stop.signal)
     } finally {
       this.#writeSinceMs = null
       this.#writing = null
       if (job?.isCancelled === true) job.finish(false)
     }
-    this.stats.bytesOut += Array.isArray(frame) ? frame.reduce((sum, part) => sum + part.byteLength, 0) : frame.byteLength
+    for (const frame of frames) for (const part of frame) this.stats.bytesOut += part.byteLength
     if (job !== null && !job.isCancelled && job.offset === job.block.byteLength) {
       this.#jobs.shift()
       job.finish(true)
     }
-    if (job === null) this.#feed({ type: 'wrote' })
+    if (job === null) for (const _frame of frames) this.#feed({ type: 'wrote' })
   }
 
-  /** Small frames first, so that a CREDIT or CANCEL waits for one DATA frame at most. */
-  #nextFrame(now: number): Uint8Array | Uint8Array[] | null {
+  /** Small frames first, so that a CREDIT or CANCEL waits for a few DATA frames at most. */
+  #nextFrames(now: number): Uint8Array[][] {
     if (this.#creditOwedBytes > 0) {
       const bytes = this.#creditOwedBytes
       this.#creditOwedBytes = 0
-      return encodeMessage({ type: 'credit', bytes })
+      return [[encodeMessage({ type: 'credit', bytes })]]
     }
     const message = this.#control.shift()
-    if (message !== undefined) return encodeMessage(message)
-    return this.#nextHave(now) ?? this.#nextData()
+    if (message !== undefined) return [[encodeMessage(message)]]
+    const have = this.#nextHave(now)
+    return have === null ? this.#nextData() : [[have]]
   }
 
   #nextHave(now: number): Uint8Array | null {
@@ -333,16 +335,22 @@ export class PeerLink {
     return have === null ? null : encodeMessage({ type: 'have', have })
   }
 
-  #nextData(): Uint8Array[] | null {
+  /** As much of the first job as credit lets go, up to WIRE.dataFramesAtOnceMax frames. */
+  #nextData(): Uint8Array[][] {
     const job = this.#jobs[0]
-    if (job === undefined) return null
-    const { level, index, block, offset } = job
-    const bytes = this.#session.sendableBytes(level, index, block.byteLength - offset)
-    if (bytes === 0) return null
-    job.offset += bytes
-    this.#writing = job
-    this.#feed({ type: 'sent', level, index, bytes, isLast: job.offset === block.byteLength })
-    return [dataHead(level, index, block.byteLength, offset), block.subarray(offset, offset + bytes)]
+    if (job === undefined) return []
+    const { level, index, block } = job
+    const frames: Uint8Array[][] = []
+    while (frames.length < WIRE.dataFramesAtOnceMax && job.offset < block.byteLength) {
+      const offset = job.offset
+      const bytes = this.#session.sendableBytes(level, index, block.byteLength - offset)
+      if (bytes === 0) break
+      job.offset += bytes
+      this.#writing = job
+      this.#feed({ type: 'sent', level, index, bytes, isLast: job.offset === block.byteLength })
+      frames.push([dataHead(level, index, block.byteLength, offset), block.subarray(offset, offset + bytes)])
+    }
+    return frames
   }
 
   /** The one way into the machine: nothing that goes wrong inside leaves through a caller. */
