@@ -369,7 +369,7 @@ describe('with a daemon', () => {
     expect(api.asked).toEqual([{ verb: 'share', request: { paths: ['/work/here/a'], scope: 'lineage', name: null } }])
     expect(terminal.opened).toEqual([])
     expect(terminal.out.stdout).toBe(`${LINK}\n`)
-    expect(terminal.out.stderr).toContain('--network would count when it starts')
+    expect(terminal.out.stderr).toContain('so --network changed nothing')
     expect(terminal.out.stderr).not.toContain('Ctrl-C')
   })
 
