@@ -28,7 +28,7 @@ export async function prepareHome(dir: string): Promise<Home> {
   const home = resolve(dir)
   await naming('preparing the home folder', home, async () => {
     await mkdir(home, { recursive: true, mode: 0o700 }).catch((error: unknown) => {
-      if (systemCode(error) === 'EEXIST') throw new FileError('UNSAFE', `${home} is not a folder`, { path: home })
+      if (systemCode(error) === 'EEXIST') throw new FileError('IO', `the home ${home} is not a folder`, { path: home })
       throw error
     })
     await assertPrivate(home, 'folder')
