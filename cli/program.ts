@@ -119,7 +119,7 @@ function grammar(found: (call: VerbCall) => void): Command {
     .option('--network <name>', 'a network of its own, apart from the public one')
     .addOption(new Option('--bootstrap <address>', 'peer to ask first, /…/p2p/ID (repeatable)').argParser(collect))
     .addOption(new Option('--listen <address>', 'address to listen on (repeatable)').argParser(collect))
-    .option('--mdns', 'find peers on the local network (default)')
+    .option('--mdns', 'find peers on the local network (default, except with --network)')
     .option('--no-mdns', 'stay silent on the local network')
     .addOption(new Option('--log-level <level>', 'what to log on standard error').choices([...LOG_LEVELS]))
     .option('-v, --verbose', 'log what happens')
