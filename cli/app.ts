@@ -2,12 +2,11 @@
  * One run of the command line: arguments, the node, the verb, the exit code. Ctrl-C aborts what runs, a second one ends the process.
  */
 import { setTimeout as sleep } from 'node:timers/promises'
-import { JobError, withoutKeys } from '../node/control/api.ts'
+import { JobError } from '../node/control/api.ts'
 import { connectControl, socketPathFor } from '../node/control/client.ts'
 import { EXIT } from '../protocol/errors.ts'
 import { WAITS } from '../protocol/limits.ts'
 import { runDaemon } from './daemon.ts'
-import { jsonText } from './escape.ts'
 import { type Io, writeAll } from './io.ts'
 import type { ShoalNode } from './local-node.ts'
 import { type Answer, type Invocation, parseArguments, type VerbCall } from './program.ts'
@@ -43,10 +42,9 @@ export async function runCli(argv: readonly string[], io: Io): Promise<number> {
 }
 
 async function sayAnswer(answer: Answer, isJson: boolean, io: Io): Promise<number> {
-  const text = withoutKeys(answer.text).trimEnd()
-  if (answer.exitCode === EXIT.ok) await writeAll(io.stdout, `${text}\n`)
-  else if (isJson) await writeAll(io.stdout, `${jsonText({ error: { code: 'USAGE', message: text.replace(/^error: /, '') } })}\n`)
-  else await writeAll(io.stderr, `${text}\n`)
+  if (answer.exitCode === EXIT.ok) await writeAll(io.stdout, `${answer.text.trimEnd()}\n`)
+  else if (answer.help !== undefined && !isJson) await writeAll(io.stderr, `${answer.help.trimEnd()}\n`)
+  else await new Report(io, isJson).fail(new JobError('USAGE', answer.text), null)
   return answer.exitCode
 }
 

@@ -46,6 +46,8 @@ export type Invocation = { globals: Globals; call: VerbCall }
 export interface Answer {
   exitCode: number
   text: string
+  /** Shown to people instead of `text`. */
+  help?: string
 }
 
 const collect = (value: string, before: string[] | undefined): string[] => [...(before ?? []), value]
@@ -53,6 +55,7 @@ const peerOption = (): Option => new Option('--peer <address>', 'also try this a
 const linkFileOption = (): Option =>
   new Option('--link-file <file>', 'read the link from a file, so that the process list does not show it')
 const waitOption = (): Option => new Option('--wait', 'keep looking while nobody is online')
+const NO_VERB = 'it was not said what to do: share, get, seed, …'
 const LINK = 'share link or seed link; "-" reads it from standard input'
 
 /** Takes the arguments apart (without node and script). Never throws for what a user typed. */
@@ -75,10 +78,21 @@ export function parseArguments(argv: readonly string[]): Invocation | Answer {
     if (error instanceof JobError) return { exitCode: error.exitCode, text: error.message }
     if (!(error instanceof CommanderError)) throw error
     // commander ends --help and --version with 0, everything else with 1.
-    return { exitCode: error.exitCode === 0 ? EXIT.ok : EXIT.usage, text: texts.join('') }
+    if (error.exitCode === 0) return { exitCode: EXIT.ok, text: texts.join('') }
+    // Without a verb commander prints the whole help as an error.
+    if (error.code === 'commander.help') return { exitCode: EXIT.usage, text: NO_VERB, help: texts.join('') }
+    return {
+      exitCode: EXIT.usage,
+      text: texts
+        .join('')
+        .replace(/^error: /, '')
+        .trimEnd(),
+    }
   }
-  if (call === undefined) return { exitCode: EXIT.usage, text: program.helpInformation() }
-  return { globals: globalsOf(program), call }
+  if (call === undefined) return { exitCode: EXIT.usage, text: NO_VERB, help: program.helpInformation() }
+  const globals = globalsOf(program)
+  if (globals.home === '') return { exitCode: EXIT.usage, text: '--home is empty' }
+  return { globals, call }
 }
 
 function globalsOf(program: Command): Globals {
@@ -105,7 +119,7 @@ function grammar(found: (call: VerbCall) => void): Command {
     .option('--network <name>', 'a network of its own, apart from the public one')
     .addOption(new Option('--bootstrap <address>', 'peer to ask first, /…/p2p/ID (repeatable)').argParser(collect))
     .addOption(new Option('--listen <address>', 'address to listen on (repeatable)').argParser(collect))
-    .option('--mdns', 'find peers on the local network (default)')
+    .option('--mdns', 'find peers on the local network (default, except with --network)')
     .option('--no-mdns', 'stay silent on the local network')
     .addOption(new Option('--log-level <level>', 'what to log on standard error').choices([...LOG_LEVELS]))
     .option('-v, --verbose', 'log what happens')
@@ -145,6 +159,9 @@ function addShare(program: Command, found: (call: VerbCall) => void): void {
     .option('--name <name>', 'name the lineage: the same name gives versions of one share, wherever the files are')
     .addHelpText('after', '\nExample: shoal share photos notes.txt')
     .action((paths: string[], options: { public?: true; fresh?: true; nodeScope?: true; name?: string }) => {
+      // An empty path would be the current folder, which nobody means who writes "$UNSET".
+      if (paths.includes('')) throw new JobError('USAGE', 'an empty path was given')
+      if (options.name === '') throw new JobError('USAGE', '--name is empty')
       const scope = options.public ? 'public' : options.fresh ? 'fresh' : options.nodeScope ? 'node' : 'lineage'
       found({ verb: 'share', paths, scope, name: options.name ?? null })
     })
@@ -173,6 +190,7 @@ function addGet(program: Command, found: (call: VerbCall) => void): void {
     .addOption(linkFileOption())
     .addHelpText('after', '\nExamples: shoal get LINK -o there | shoal get - -o there < link.txt | shoal get LINK --path a/b.txt -o -')
     .action((link: string | undefined, options: Options) => {
+      if (options.output === '') throw new JobError('USAGE', '--output is empty')
       found({
         verb: 'get',
         link: linkSource(link, options.linkFile),

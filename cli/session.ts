@@ -73,7 +73,7 @@ function warnOfIdleOptions(io: Io, globals: Globals): void {
     globals.listen !== null && '--listen',
     globals.mdns !== null && '--mdns',
   ].filter((name) => name !== false)
-  if (idle.length > 0) io.stderr.write(`shoal: a daemon runs for this home; ${idle.join(', ')} would count when it starts, not here\n`)
+  if (idle.length > 0) io.stderr.write(`shoal: a node runs for this home already, so ${idle.join(', ')} changed nothing\n`)
 }
 
 /** Stops a node, waiting no longer than WAITS.stopMs. */

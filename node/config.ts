@@ -5,6 +5,7 @@
  */
 import { readFile } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
+import { isPeerAddress } from '../protocol/peer-address.ts'
 import { JobError } from './control/api.ts'
 import { LOG_LEVELS, type LogLevel } from './log.ts'
 
@@ -80,7 +81,7 @@ const SETTINGS: Record<keyof ConfigOverrides, { accepts: (value: unknown) => boo
   },
   listen: { accepts: (value) => isAddressList(value, () => true), must: 'must be a list of multiaddrs like "/ip4/0.0.0.0/tcp/4801"' },
   bootstrap: {
-    accepts: (value) => isAddressList(value, (address) => /\/p2p\/[A-Za-z0-9]+$/.test(address)),
+    accepts: (value) => isAddressList(value, isPeerAddress),
     must: 'must be a list of multiaddrs that end in /p2p/ and a peer id',
   },
   mdns: { accepts: (value) => typeof value === 'boolean', must: 'must be true or false' },

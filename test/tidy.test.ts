@@ -41,6 +41,11 @@ const sources: Source[] = allFiles
     return { path, text, imports: importsOf(path, text) }
   })
 
+const readText = (path: string): string => readFileSync(join(ROOT, path), 'utf8')
+
+/** The documents, besides the license. */
+const PAPERS = ['README.md', 'CHANGELOG.md', 'SECURITY.md', ...allFiles.filter((path) => path.endsWith('.md'))]
+
 /** The source without comments and the contents of strings: a word in a sentence is no use of it. */
 const codeOf = (text: string): string =>
   text
@@ -245,10 +250,44 @@ describe('upkeep', () => {
     }
   })
 
-  it('the README lists every exit code', async () => {
+  it('the README lists every exit code and no other', async () => {
     const { EXIT } = await import('../protocol/errors.ts')
-    const readme = readFileSync(join(ROOT, 'README.md'), 'utf8')
-    for (const code of Object.values(EXIT)) expect(readme).toMatch(new RegExp(`^\\| ${code} \\|`, 'm'))
+    const listed = [...readText('README.md').matchAll(/^\| (\d+) \|/gm)].map(([, code]) => Number(code))
+    expect(listed).toEqual(Object.values(EXIT))
+  })
+
+  it('the map in the README names every folder of the sources', () => {
+    const map = /## Map\n+```\n([\s\S]*?)```/.exec(readText('README.md'))?.[1] ?? ''
+    const folders = new Set(sources.map(({ path }) => dirname(path)).filter((path) => !isUnder(path, 'test/e2e')))
+    expect([...folders].filter((folder) => !new RegExp(`(^|\\s)${folder.split('/').at(-1)}/`, 'm').test(map))).toEqual([])
+  })
+
+  it('links between documents lead somewhere', () => {
+    const dead = PAPERS.flatMap((path) =>
+      [...readText(path).matchAll(/\]\(([^)#\s]+)(?:#[^)]*)?\)/g)]
+        .map(([, target = '']) => normalize(join(dirname(path), target)))
+        .filter((target) => !target.startsWith('http') && !statSync(join(ROOT, target), { throwIfNoEntry: false }))
+        .map((target) => `${path} -> ${target}`),
+    )
+    expect(dead).toEqual([])
+  })
+
+  it('nothing speaks of documents or folders that are not part of Shoal', () => {
+    // In two halves, so that this line does not find itself.
+    const strange = new RegExp(
+      [
+        ['FORM', 'AT\\.md'],
+        ['THRE', 'ATS'],
+        ['DESI', 'GN\\.md'],
+        ['LIBP', '2P\\.md'],
+        ['STY', 'LE\\.md'],
+        ['/wo', 'rk/'],
+      ]
+        .map((halves) => halves.join(''))
+        .join('|'),
+    )
+    const papers = [...allFiles.filter((path) => /\.(ts|js|json|md|patch)$/.test(path)), ...PAPERS, 'package.json', '.ci/run']
+    expect(papers.filter((path) => strange.test(readText(path)))).toEqual([])
   })
 
   it('the launcher stays plain enough for an old Node', () => {

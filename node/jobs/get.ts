@@ -41,8 +41,7 @@ export async function getJob(env: JobEnvironment, request: GetRequest, onEvent: 
       tag: tagOf(env, link.cid.text),
       signal,
     })
-    if (plan.isNothing && under !== '')
-      throw new JobError('NOT_IN_SHARE', `there is no "${under}" in this share (list it with \`shoal ls\`)`, { exitCode: EXIT.badLink })
+    if (plan.isNothing && under !== '') throw notInShare(under)
     await checkSpace(env, live)
     // Kept from here on, so that an interrupted run goes on where it was.
     const record = recordOf(known, link.cid.text, link.readKey, reader, live, under)
@@ -86,7 +85,8 @@ async function settle(
     await env.records.saveShare(complete)
     env.host.kept(holding, complete)
   }
-  return live.heldBlocks * FORMAT.blockBytes
+  // The last block of each level may be shorter than the others.
+  return Math.min(live.heldBlocks * FORMAT.blockBytes, live.dag?.shape.totalBytes ?? 0)
 }
 
 /** Feeds the extraction from the store and from the wire until nothing is missing; resolves to how many pieces were here before. */
@@ -226,7 +226,12 @@ export async function* listJob(
   outer: AbortSignal,
 ): AsyncGenerator<ListedEntry> {
   yield* streamed(env, request, onEvent, outer, async function* (reader, _live, under) {
-    for await (const entry of reader.entriesUnder(under)) yield listed(entry)
+    let isEmpty = true
+    for await (const entry of reader.entriesUnder(under)) {
+      isEmpty = false
+      yield listed(entry)
+    }
+    if (isEmpty && under !== '') throw notInShare(under)
   })
 }
 
@@ -240,6 +245,9 @@ const listed = (entry: Entry): ListedEntry => ({
   executable: entry.executable,
 })
 
+const notInShare = (under: string): JobError =>
+  new JobError('NOT_IN_SHARE', `there is no "${under}" in this share; \`shoal ls LINK\` lists what there is`, { exitCode: EXIT.badInput })
+
 async function onlyFile(reader: ShareReader, under: string): Promise<Entry> {
   let found: Entry | null = null
   for await (const entry of reader.entriesUnder(under)) {
@@ -248,8 +256,7 @@ async function onlyFile(reader: ShareReader, under: string): Promise<Entry> {
     }
     found = entry
   }
-  if (found === null)
-    throw new JobError('NOT_IN_SHARE', `there is no file "${under}" in this share (list it with \`shoal ls\`)`, { exitCode: EXIT.badLink })
+  if (found === null) throw notInShare(under)
   return found
 }
 

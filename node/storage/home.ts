@@ -27,7 +27,10 @@ export interface Home {
 export async function prepareHome(dir: string): Promise<Home> {
   const home = resolve(dir)
   await naming('preparing the home folder', home, async () => {
-    await mkdir(home, { recursive: true, mode: 0o700 })
+    await mkdir(home, { recursive: true, mode: 0o700 }).catch((error: unknown) => {
+      if (systemCode(error) === 'EEXIST') throw new FileError('IO', `the home ${home} is not a folder`, { path: home })
+      throw error
+    })
     await assertPrivate(home, 'folder')
     for (const folder of ['blocks', 'tmp', 'quarantine']) await mkdir(join(home, folder), { recursive: true, mode: 0o700 })
     await fs.syncDirectory(home)

@@ -33,7 +33,7 @@ async function makeTerminal(init: { api?: ShoalApi; isTTY?: boolean; openError?:
   const exits: number[] = []
   const all: Io = {
     ...io,
-    cwd: '/work/here',
+    cwd: '/desk/here',
     onInterrupt: (handler) => {
       interrupt = handler
     },
@@ -86,7 +86,7 @@ describe('with no daemon', () => {
         verb: 'get',
         request: {
           link: LINK,
-          outputDir: '/work/here/there',
+          outputDir: '/desk/here/there',
           path: null,
           force: false,
           consent: false,
@@ -98,7 +98,7 @@ describe('with no daemon', () => {
     ])
     expect(terminal.opened).toEqual([{ oneShot: true, offline: false }])
     expect(terminal.node.stops).toBe(1)
-    expect(terminal.out.stdout).toBe('/work/here/there/photos\n1 file, 5 B; fetched 1 block (1.00 KiB), 0 already here\n')
+    expect(terminal.out.stdout).toBe('/desk/here/there/photos\n1 file, 5 B; fetched 1 block (1.00 KiB), 0 already here\n')
     expect(terminal.out.stderr).toBe('')
   })
 
@@ -366,10 +366,10 @@ describe('with a daemon', () => {
     const api = fakeApi()
     await serveFor(terminal.home, api)
     expect(await terminal.run('share', 'a', '--network', 'lab')).toBe(EXIT.ok)
-    expect(api.asked).toEqual([{ verb: 'share', request: { paths: ['/work/here/a'], scope: 'lineage', name: null } }])
+    expect(api.asked).toEqual([{ verb: 'share', request: { paths: ['/desk/here/a'], scope: 'lineage', name: null } }])
     expect(terminal.opened).toEqual([])
     expect(terminal.out.stdout).toBe(`${LINK}\n`)
-    expect(terminal.out.stderr).toContain('--network would count when it starts')
+    expect(terminal.out.stderr).toContain('so --network changed nothing')
     expect(terminal.out.stderr).not.toContain('Ctrl-C')
   })
 

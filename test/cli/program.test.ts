@@ -56,6 +56,24 @@ describe('the grammar of the command line', () => {
     expect(callOf('share', 'a', '--name', 'trip')).toMatchObject({ scope: 'lineage', name: 'trip' })
   })
 
+  it('takes nothing empty for a folder or a name: an unset variable must not share the current folder', () => {
+    for (const argv of [
+      ['share', ''],
+      ['share', 'a', ''],
+      ['share', 'a', '--name', ''],
+      ['get', LINK, '-o', ''],
+      ['id', '--home', ''],
+    ]) {
+      expect(parseArguments(argv)).toMatchObject({ exitCode: EXIT.usage, text: expect.stringContaining('empty') })
+    }
+  })
+
+  it('says in a sentence what is wrong, and shows the whole help only where no verb was given', () => {
+    expect(parseArguments(['nosuch'])).toEqual({ exitCode: EXIT.usage, text: "unknown command 'nosuch'" })
+    expect(parseArguments([])).toMatchObject({ exitCode: EXIT.usage, help: expect.stringContaining('Commands:') })
+    expect(parseArguments(['help', 'get'])).toMatchObject({ exitCode: EXIT.ok, text: expect.stringContaining('shoal get') })
+  })
+
   it('reads get with all its options, and with none', () => {
     const link = { from: 'argument', text: LINK }
     expect(callOf('get', LINK)).toEqual({

@@ -27,6 +27,13 @@ export interface Started {
   pid: number
 }
 
+export interface CliOptions {
+  input?: string
+  cwd?: string
+  /** Another `shoal` than the one of this checkout. */
+  cli?: string
+}
+
 export interface DaemonOptions {
   bootstrap?: string[]
   args?: string[]
@@ -139,15 +146,15 @@ export class Daemon {
 }
 
 /** Runs `shoal ARGS` to its end. */
-export async function runCli(args: string[], options: { input?: string; cwd?: string } = {}): Promise<Run> {
+export async function runCli(args: string[], options: CliOptions = {}): Promise<Run> {
   const child = startCli(args, options)
   const [stdout, stderr, [code]] = await Promise.all([collect(child.stdout), collect(child.stderr), once(child, 'exit')])
   return { code: code ?? -1, stdout, stderr }
 }
 
 /** Starts `shoal ARGS` and leaves it running. */
-export function startCli(args: string[], options: { input?: string; cwd?: string } = {}): ChildProcess {
-  const child = spawn(process.execPath, [CLI, ...args], {
+export function startCli(args: string[], options: CliOptions = {}): ChildProcess {
+  const child = spawn(process.execPath, [options.cli ?? CLI, ...args], {
     stdio: ['pipe', 'pipe', 'pipe'],
     env: cleanEnv(),
     ...(options.cwd === undefined ? {} : { cwd: options.cwd }),

@@ -52,6 +52,7 @@ describe('the config', () => {
   it('refuses a file that is no JSON object, and bad options', async () => {
     for (const text of ['', '[]', 'null', '{', '"x"']) expect(await problemOf(await homeWith(text))).toMatchObject({ code: 'BAD_CONFIG' })
     expect(await problemOf('/nowhere', { listen: ['127.0.0.1:80'] })).toMatchObject({ code: 'BAD_CONFIG' })
+    expect(await problemOf('/nowhere', { bootstrap: ['/ip4/127.0.0.1/tcp/1/p2p/abc'] })).toMatchObject({ code: 'BAD_CONFIG' })
     expect(await problemOf('/nowhere', { network: '-x' })).toMatchObject({ code: 'BAD_CONFIG' })
   })
 })

@@ -115,6 +115,13 @@ describe('failures have exit codes of their own', () => {
     expect(run.stderr).toMatch(/no seeder is online for this link/i)
   })
 
+  it('says that a path is not in the share', async () => {
+    for (const verb of [['ls'], ['get', '-o', '-'], ['get', '-o', sandbox.path('none')]]) {
+      const run = await b.run(...verb, shared.link, '--path', 'photos/nothing')
+      expect(run).toMatchObject({ code: EXIT.badInput, stdout: '', stderr: expect.stringContaining('no "photos/nothing" in this share') })
+    }
+  })
+
   it('says that no daemon runs', async () => {
     expect((await runCli(['--home', sandbox.path('nowhere'), 'status'])).code).toBe(EXIT.noDaemon)
   })
