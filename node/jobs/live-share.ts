@@ -190,7 +190,9 @@ export class LiveShare implements PeerLinkHandlers {
   }
 
   digestOf(level: number, index: number): Uint8Array | null {
-    return level === 255 ? this.cid.digest : (this.#dag?.digestOf(level, index) ?? null)
+    // Before the shape is known there is one block to ask for, the root, whatever its level.
+    if (level === 255 || this.#dag === null) return this.cid.digest
+    return this.#dag.digestOf(level, index)
   }
 
   /** A block that we thought we held cannot be read: do not offer it any more. */
