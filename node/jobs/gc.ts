@@ -30,20 +30,19 @@ export async function unseedJob(env: JobEnvironment, cid: string, signal: AbortS
 export async function removeShare(env: JobEnvironment, cid: string): Promise<number> {
   const own: Named[] = []
   await eachDigest(env, parseCid(cid), (digest, bytes) => own.push({ digest: digest.slice(), bytes }), false)
-  const live = await liveDigests(env, cid)
-  await env.records.removeShare(cid)
-  await env.host.removed(cid)
-  return await deleteUnless(env, own, live)
+  return await env.pins.sweep(async () => {
+    const live = await liveDigests(env, cid)
+    await env.records.removeShare(cid)
+    await env.host.removed(cid)
+    return await deleteUnless(env, own, live)
+  })
 }
 
 /** Drops blocks that a job brought in for a share that is not kept, as far as no kept share names them. */
 export async function dropBlocks(env: JobEnvironment, digests: DigestSet): Promise<void> {
   if (digests.size === 0) return
-  await deleteUnless(
-    env,
-    Array.from(digests, (digest) => ({ digest, bytes: 0 })),
-    await liveDigests(env, null),
-  )
+  const own = Array.from(digests, (digest) => ({ digest, bytes: 0 }))
+  await env.pins.sweep(async () => await deleteUnless(env, own, await liveDigests(env, null)))
 }
 
 interface Named {

@@ -69,9 +69,12 @@ async function writeShare(
     return await writer.finish()
   })
   const record = recordOf(written, scope, tree)
-  const known = await env.records.getShare(record.cid)
-  await env.records.saveShare({ ...record, addedMs: known?.addedMs ?? record.addedMs, announcedMs: known?.announcedMs ?? null })
-  await env.host.added({ ...record, announcedMs: known?.announcedMs ?? null })
+  await env.host.exclusively(record.cid, async () => {
+    const known = await env.records.getShare(record.cid)
+    const kept = { ...record, addedMs: known?.addedMs ?? record.addedMs, announcedMs: known?.announcedMs ?? null }
+    await env.records.saveShare(kept)
+    await env.host.added(kept)
+  })
   return resultOf(written, request, tree, tally)
 }
 

@@ -159,7 +159,7 @@ export class SwarmHost {
     }
   }
 
-  /** Runs `work`, which takes blocks of a share away, while no job can open that share. */
+  /** Runs `work`, which keeps a share or takes it away, while no job can open it and nothing else does either. */
   async exclusively<T>(cid: string, work: () => Promise<T>): Promise<T> {
     for (let other = this.#removals.get(cid); other !== undefined; other = this.#removals.get(cid)) await other
     const running = work()
@@ -470,7 +470,7 @@ export class SwarmHost {
   #dropUnused(holding: Holding): void {
     if (holding.holders > 0 || holding.linking > 0 || (holding.record !== null && (holding.live?.links.length ?? 0) > 0)) return
     this.#closeLive(holding)
-    if (holding.record !== null || holding.loading !== null) return
+    if (holding.record !== null || holding.loading !== null || this.#holdings.get(holding.cid.text) !== holding) return
     this.#feed({ type: 'shareRemoved', cid: holding.cid.text })
     this.#holdings.delete(holding.cid.text)
     this.#byRendezvous.delete(toHex(holding.rendezvous))
