@@ -240,7 +240,7 @@ export class SwarmHost {
     const peer = link.remote.peerId
     holding.linking++
     const live = await this.#welcome(holding, link, saidShape)
-    if (live === null) {
+    if (live === null || holding.live !== live) {
       holding.linking--
       this.#dropUnused(holding)
       link.goodbye(0).catch(() => {}) // heard of by the line below
@@ -278,7 +278,7 @@ export class SwarmHost {
       if (!this.#replaces(link, other)) return null
       await other.goodbye(0)
     }
-    if (this.#holdings.get(holding.cid.text) !== holding || holding.live !== live) return null // let go of meanwhile
+    if (this.#holdings.get(holding.cid.text) !== holding) return null // let go of meanwhile
     return live.links.length < SWARM.peersPerShareMax && (!saidShape || live.knowsShape()) ? live : null
   }
 
@@ -468,7 +468,8 @@ export class SwarmHost {
 
   /** Frees what nobody uses: a live share with no job and no peer; the whole holding when it is not kept either. */
   #dropUnused(holding: Holding): void {
-    if (holding.holders > 0 || holding.linking > 0 || (holding.record !== null && (holding.live?.links.length ?? 0) > 0)) return
+    if (holding.holders > 0) return
+    if (holding.record !== null && (holding.linking > 0 || (holding.live?.links.length ?? 0) > 0)) return
     this.#closeLive(holding)
     if (holding.record !== null || holding.loading !== null || this.#holdings.get(holding.cid.text) !== holding) return
     this.#feed({ type: 'shareRemoved', cid: holding.cid.text })
