@@ -136,6 +136,7 @@ export class LiveShare implements PeerLinkHandlers {
     this.lastLinkedAt = this.#parts.now()
     if (this.#dag !== null) link.learnShape(this.#dag.shape.blockCount, this.#expectedBytes)
     this.#feed({ type: 'peerJoined', peer })
+    this.#peerHasRoot(claim)
     this.#teller.tellAll(claim)
     try {
       const reason = await link.run(this, signal)
@@ -259,10 +260,10 @@ export class LiveShare implements PeerLinkHandlers {
     if (claim === undefined || claim.link !== link) return
     const first = !claim.knowsShape
     claim.knowsShape = true
+    this.#peerHasRoot(claim)
     if (have.kind === 'all') {
       claim.hasAll = true
-      const engine = this.#engine
-      if (engine !== null) this.#feedTo(engine, { type: 'peerHas', peer, first: 0, count: this.#map.itemCount })
+      this.#feed({ type: 'peerHas', peer, first: 0, count: this.#map.itemCount })
     } else if (have.kind === 'range') {
       this.#peerHas(peer, have.first, have.count)
     } else if (have.kind === 'bitmap') {
@@ -356,10 +357,9 @@ export class LiveShare implements PeerLinkHandlers {
   #markHeld(node?: number): number[] {
     const dag = this.#dag
     assert(dag !== null, 'only leaves of a known tree are held')
-    const width = FORMAT.nodeWidth
     const found: number[] = []
-    const first = node === undefined ? 0 : node * width
-    const end = node === undefined ? this.#map.leafCount : Math.min(this.#map.leafCount, first + width)
+    const first = node === undefined ? 0 : node * FORMAT.nodeWidth
+    const end = node === undefined ? this.#map.leafCount : Math.min(this.#map.leafCount, first + FORMAT.nodeWidth)
     for (let index = first; index < end; index++) {
       const digest = dag.digestOf(0, index)
       if (digest !== null && this.#parts.blocks.has(digest) && this.#leaves.add(index) && node !== undefined) found.push(index)
@@ -389,7 +389,6 @@ export class LiveShare implements PeerLinkHandlers {
     if (engine === this.#engine) this.#feedTo(engine, { type: 'verified', peer, item })
     this.#ensureEngine()
     for (const want of this.#wanted.values()) this.#wantKnown(want.first, want.count, want.priority)
-    if (this.#dag?.missingNodes === 0) this.#wanted.clear()
     if (isFirst) this.#teller.tellEverybody()
     this.#waiters.wakeAll()
   }
@@ -411,12 +410,17 @@ export class LiveShare implements PeerLinkHandlers {
     for (const [peer, claim] of this.#claims) {
       this.#feedTo(engine, { type: 'peerJoined', peer })
       if (claim.hasAll) this.#feedTo(engine, { type: 'peerHas', peer, first: 0, count: this.#map.itemCount })
-      else if (this.#dag === null && claim.knowsShape) this.#feedTo(engine, { type: 'peerHas', peer, first: 0, count: 1 })
+      else this.#peerHasRoot(claim)
     }
     if (this.#dag !== null && this.#nodes.held < this.#nodes.count) {
       this.#feedTo(engine, { type: 'want', first: this.#map.leafCount, count: this.#nodes.count, priority: 0 })
     }
     return engine
+  }
+
+  // Whoever knows the shape has the root: all that there is to ask for before we know it too.
+  #peerHasRoot({ link, knowsShape }: Claim): void {
+    if (this.#dag === null && knowsShape) this.#feed({ type: 'peerHas', peer: link.remote.peerId, first: 0, count: 1 })
   }
 
   #peerHas(peer: string, first: number, count: number): void {

@@ -160,15 +160,23 @@ describe('getting a share', () => {
   })
 
   it('fetches what a path needs and no more, and serves it to others while it is partial itself', async () => {
-    const [b, d] = await Promise.all([nodes.node('b'), nodes.node('d')])
-    const path = `secret-folder/${FILES[1]}`
-    const got = await get(b, shared.link, await outputDir('b'), { path, peers: a.addresses() })
-    expect(got.fetchedBlocks).toBe(PIECES + 2) // the root node and the root block of the index
-    expect((await storedFiles(nodes.homeOf('b'))).size).toBe(PIECES + 2)
-    expect((await b.api.shares(patience()))[0]).toMatchObject({ state: 'partial', role: 'reader' })
-    const out = await outputDir('d')
-    await get(d, shared.link, out, { path, peers: b.addresses() })
-    expect(await readFile(join(out, FILES[1]!))).toEqual(await readFile(join(folder, FILES[1]!)))
+    const apart = await Nodes.create() // nobody else is to be found there
+    try {
+      const [owner, partial, last] = await Promise.all([apart.node('owner'), apart.node('partial'), apart.node('last')])
+      const { link } = await share(owner, folder)
+      const path = `secret-folder/${FILES[1]}`
+      const got = await get(partial, link, await outputDir('partial'), { path, peers: owner.addresses() })
+      expect(got.fetchedBlocks).toBe(PIECES + 2) // the root node and the root block of the index
+      expect((await storedFiles(apart.homeOf('partial'))).size).toBe(PIECES + 2)
+      expect((await partial.api.shares(patience()))[0]).toMatchObject({ state: 'partial', role: 'reader' })
+      await owner.stop()
+      const out = await outputDir('last')
+      await get(last, link, out, { path, peers: partial.addresses() })
+      expect(await readFile(join(out, FILES[1]!))).toEqual(await readFile(join(folder, FILES[1]!)))
+    } finally {
+      nodes.lines.push(...apart.lines)
+      await apart.clear()
+    }
   })
 
   it('goes on where an earlier run stopped, and refuses to let go of a share that a job works on', async () => {
