@@ -15,6 +15,7 @@ import { tuneHeap } from './heap.ts'
 import type { JobEnvironment } from './jobs/environment.ts'
 import { unseedJob } from './jobs/gc.ts'
 import { catJob, getJob, listJob } from './jobs/get.ts'
+import { Pins } from './jobs/pins.ts'
 import { seedJob } from './jobs/seed.ts'
 import { shareJob } from './jobs/share.ts'
 import { type Holding, SwarmHost } from './jobs/swarm-host.ts'
@@ -68,7 +69,8 @@ export async function openNode(config: Config, options: NodeOptions): Promise<Sh
     })
     undo.push(() => host.stop())
     await host.start()
-    const env: JobEnvironment = { ...parts, home: config.home, peerId: identity.text, host, log, isOneShot: options.oneShot }
+    const pins = new Pins()
+    const env: JobEnvironment = { ...parts, pins, home: config.home, peerId: identity.text, host, log, isOneShot: options.oneShot }
     const node = new RunningNode(config, env, stack, identity.text, unwind)
     if (options.offline !== true) {
       const server = await serveControl({ api: node.api, socketPath: node.socketPath, log, signal: node.signal })

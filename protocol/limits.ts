@@ -257,6 +257,8 @@ export const FIND = {
   emptyFindsMax: 2,
   aloneMinMs: 5_000,
   aloneMaxMs: 60_000,
+  /** Peers are there, but no byte of what is wanted came for so long: they cannot help. */
+  quietMaxMs: 300_000,
 } as const
 
 /** Reading stored blocks back for a download that goes on. */

@@ -78,7 +78,8 @@ export class CryptoPool {
       })
     } finally {
       this.#scopes.delete(scopeId)
-      if (!this.#isClosed) await Promise.all(this.#members.map((member) => this.#post(member, { op: 'forget', scopeId }, [])))
+      // A worker that crashes now forgets by itself; the job is done all the same.
+      await Promise.allSettled(this.#members.map((member) => this.#post(member, { op: 'forget', scopeId }, [])))
     }
   }
 
@@ -92,6 +93,11 @@ export class CryptoPool {
 
   async close(): Promise<void> {
     this.#isClosed = true
+    const closed = new Error('the crypto pool was closed')
+    for (const { waiting } of this.#members) {
+      for (const task of waiting.values()) task.reject(closed)
+      waiting.clear()
+    }
     await Promise.all(this.#members.map((member) => member.worker.terminate()))
   }
 
@@ -102,16 +108,16 @@ export class CryptoPool {
     return this.#post(best, task, taken)
   }
 
-  #post(member: Member, task: Task, taken: Uint8Array[]): Promise<unknown> {
-    if (this.#isClosed) return Promise.reject(new Error('the crypto pool is closed'))
+  async #post(member: Member, task: Task, taken: Uint8Array[]): Promise<unknown> {
+    if (this.#isClosed) throw new Error('the crypto pool is closed')
     assert(member.waiting.size < WORKERS.tasksMax, `at most ${WORKERS.tasksMax} tasks wait for one worker`)
     const id = this.#nextId++
-    return new Promise((resolve, reject) => {
-      member.waiting.set(id, { resolve, reject })
+    return await new Promise((resolve, reject) => {
       const transfer = taken.flatMap((array) =>
         array.buffer instanceof ArrayBuffer && array.byteLength === array.buffer.byteLength && array.byteLength > 0 ? [array.buffer] : [],
       )
-      member.worker.postMessage({ id, task }, transfer)
+      member.worker.postMessage({ id, task }, transfer) // throws when an array was taken before
+      member.waiting.set(id, { resolve, reject })
     })
   }
 

@@ -3,6 +3,7 @@ import type { CryptoPool } from '../crypto/pool.ts'
 import type { Log } from '../log.ts'
 import type { BlockStore } from '../storage/blocks.ts'
 import type { Records } from '../storage/records.ts'
+import type { Pins } from './pins.ts'
 import type { SwarmHost } from './swarm-host.ts'
 
 export interface JobEnvironment {
@@ -14,6 +15,8 @@ export interface JobEnvironment {
   blocks: BlockStore
   records: Records
   pool: CryptoPool
+  /** Blocks that jobs under way rely on. */
+  pins: Pins
   log: Log
   /** A one-shot node drops what it fetched once the files are written, unless told to keep it. */
   isOneShot: boolean

@@ -6,37 +6,43 @@
  */
 import { parseCid, type ShareCid } from '../../protocol/cid.ts'
 import { leafBytes, nodeCount, ShareDag } from '../../protocol/dag.ts'
-import { EXIT } from '../../protocol/errors.ts'
+import { EXIT, FormatError } from '../../protocol/errors.ts'
 import { JobError, type UnseedResult } from '../control/api.ts'
 import { nodePrimitives } from '../crypto/primitives.ts'
 import { DigestSet } from '../storage/digest-set.ts'
 import type { JobEnvironment } from './environment.ts'
+import { storedBlock } from './stored.ts'
 
 export async function unseedJob(env: JobEnvironment, cid: string, signal: AbortSignal): Promise<UnseedResult> {
   const record = await env.records.getShare(parseCid(cid).text)
   if (record === null) throw new JobError('NOT_KEPT', 'this node does not keep that share (see `shoal ls`)', { exitCode: EXIT.badInput })
   signal.throwIfAborted()
-  return { cid: record.cid, freedBytes: await removeShare(env, record.cid), removed: true }
+  const freedBytes = await env.host.exclusively(record.cid, async () => {
+    if ((env.host.holding(record.cid)?.holders ?? 0) > 0) {
+      throw new JobError('BUSY', 'a job is working on this share: stop it first, or wait for it', { exitCode: EXIT.badInput })
+    }
+    return await removeShare(env, record.cid)
+  })
+  return { cid: record.cid, freedBytes, removed: true }
 }
 
 /** Removes a share's record, its announcements, and the blocks that no other share needs. Resolves to the bytes freed. */
 export async function removeShare(env: JobEnvironment, cid: string): Promise<number> {
   const own: Named[] = []
   await eachDigest(env, parseCid(cid), (digest, bytes) => own.push({ digest: digest.slice(), bytes }), false)
-  const live = await liveDigests(env, cid)
-  await env.records.removeShare(cid)
-  await env.host.removed(cid)
-  return await deleteUnless(env, own, live)
+  return await env.pins.sweep(async () => {
+    const live = await liveDigests(env, cid)
+    await env.records.removeShare(cid)
+    await env.host.removed(cid)
+    return await deleteUnless(env, own, live)
+  })
 }
 
-/** Drops blocks that a read-only job brought in, as far as no kept share names them. */
-export async function dropBlocks(env: JobEnvironment, digests: Uint8Array[]): Promise<void> {
-  if (digests.length === 0) return
-  await deleteUnless(
-    env,
-    digests.map((digest) => ({ digest, bytes: 0 })),
-    await liveDigests(env, null),
-  )
+/** Drops blocks that a job brought in for a share that is not kept, as far as no kept share names them. */
+export async function dropBlocks(env: JobEnvironment, digests: DigestSet): Promise<void> {
+  if (digests.size === 0) return
+  const own = Array.from(digests, (digest) => ({ digest, bytes: 0 }))
+  await env.pins.sweep(async () => await deleteUnless(env, own, await liveDigests(env, null)))
 }
 
 interface Named {
@@ -47,7 +53,7 @@ interface Named {
 async function deleteUnless(env: JobEnvironment, own: Named[], live: DigestSet): Promise<number> {
   let freed = 0
   for (const { digest, bytes } of own) {
-    if (live.has(digest) || !env.blocks.has(digest)) continue
+    if (live.has(digest) || env.pins.has(digest) || !env.blocks.has(digest)) continue
     await env.blocks.delete(digest, NEVER)
     freed += bytes
   }
@@ -64,35 +70,44 @@ async function liveDigests(env: JobEnvironment, except: string | null): Promise<
   return live
 }
 
-/** Visits the digests of a share's root, nodes and leaves, as far as its nodes are stored; all of them must be when `strict`. */
+/** Visits the digests of a share's root, nodes and leaves, as far as its tree can be read; all of it must be when `strict`. */
 async function eachDigest(
   env: JobEnvironment,
   cid: ShareCid,
   visit: (digest: Uint8Array, bytes: number) => void,
   strict: boolean,
 ): Promise<void> {
-  const root = await env.blocks.get(cid.digest, NEVER)
-  visit(cid.digest, root?.byteLength ?? 0)
-  if (root === null) {
-    if (strict)
-      throw new JobError('UNREADABLE', `the tree of the share ${cid.text} cannot be read, so nothing was deleted`, { exitCode: EXIT.bug })
-    return
+  const unreadable = (): void => {
+    if (!strict) return
+    const says = `the tree of the share ${cid.text} cannot be read, so nothing was deleted; fetch or unseed that share first`
+    throw new JobError('UNREADABLE', says, { exitCode: EXIT.bug })
   }
-  const dag = await ShareDag.open(nodePrimitives, cid, root)
+  const root = await storedBlock(env.blocks, cid.digest, NEVER)
+  visit(cid.digest, root?.byteLength ?? 0)
+  const dag = root === null ? null : await readable(() => ShareDag.open(nodePrimitives, cid, root))
+  if (dag === null) return unreadable()
   for (let level = dag.shape.depth - 1; level >= 1; level--) {
     for (let index = 0; index < nodeCount(dag.shape, level); index++) {
       const digest = dag.digestOf(level, index)
       if (digest === null) continue
-      const bytes = env.blocks.has(digest) ? await env.blocks.get(digest, NEVER) : null
+      const bytes = await storedBlock(env.blocks, digest, NEVER)
       visit(digest, bytes?.byteLength ?? 0)
-      if (bytes !== null) await dag.acceptNode(level, index, bytes)
-      else if (strict)
-        throw new JobError('UNREADABLE', `the tree of the share ${cid.text} cannot be read, so nothing was deleted`, { exitCode: EXIT.bug })
+      if (bytes === null || (await readable(() => dag.acceptNode(level, index, bytes))) === null) unreadable()
     }
   }
   for (let index = 0; index < dag.shape.blockCount; index++) {
     const digest = dag.digestOf(0, index)
     if (digest !== null && dag.shape.depth > 0) visit(digest, leafBytes(dag.shape, index))
+  }
+}
+
+/** Null where its publisher broke the tree. */
+async function readable<T>(read: () => Promise<T>): Promise<T | null> {
+  try {
+    return await read()
+  } catch (error) {
+    if (error instanceof FormatError) return null
+    throw error
   }
 }
 

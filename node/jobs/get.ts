@@ -11,11 +11,11 @@ import { FETCH, FORMAT, STORAGE } from '../../protocol/limits.ts'
 import type { ShareReader } from '../../protocol/reader.ts'
 import type { CatRequest, GetRequest, GetResult, JobEvent, ListedEntry, ListRequest } from '../control/api.ts'
 import { JobError } from '../control/api.ts'
-import { Extraction } from '../storage/extract.ts'
+import { Extraction, type ExtractionResult } from '../storage/extract.ts'
 import { FileError } from '../storage/file-error.ts'
 import type { ShareRecord } from '../storage/records.ts'
 import type { JobEnvironment } from './environment.ts'
-import { dropBlocks, removeShare } from './gc.ts'
+import { removeShare } from './gc.ts'
 import type { LiveShare } from './live-share.ts'
 import { type OpenShare, parseReadable, readerOf, withShare } from './open.ts'
 
@@ -47,11 +47,7 @@ export async function getJob(env: JobEnvironment, request: GetRequest, onEvent: 
     const record = recordOf(known, link.cid.text, link.readKey, reader, live, under)
     await env.records.saveShare(record)
     env.host.kept(holding, record)
-    const reused = await fill(env, live, reader, plan, onEvent, signal).catch(async (error: unknown) => {
-      await plan.abandon()
-      throw error
-    })
-    const finished = await plan.finish(signal)
+    const { reused, finished } = await write(env, live, reader, plan, onEvent, signal)
     const result: GetResult = {
       cid: link.cid.text,
       written: finished.written,
@@ -87,6 +83,25 @@ async function settle(
   }
   // The last block of each level may be shorter than the others.
   return Math.min(live.heldBlocks * FORMAT.blockBytes, live.dag?.shape.totalBytes ?? 0)
+}
+
+/** Fills the extraction and puts the files in place; when either fails nothing half-done stays. */
+async function write(
+  env: JobEnvironment,
+  live: LiveShare,
+  reader: ShareReader,
+  plan: Extraction,
+  onEvent: OnEvent,
+  signal: AbortSignal,
+): Promise<{ reused: number; finished: ExtractionResult }> {
+  try {
+    await live.treeKnown(signal)
+    const reused = await fill(env, live, reader, plan, onEvent, signal)
+    return { reused, finished: await plan.finish(signal) }
+  } catch (error) {
+    await plan.abandon()
+    throw error
+  }
 }
 
 /** Feeds the extraction from the store and from the wire until nothing is missing; resolves to how many pieces were here before. */
@@ -134,6 +149,7 @@ async function fill(
   const onAbort = (): void => failed.reject(signal.reason)
   signal.addEventListener('abort', onAbort, { once: true })
   try {
+    signal.throwIfAborted() // from here on the listener hears of it
     if (reader.inline !== null && plan.needs(reader.dataBlocks)) await plan.accept(reader.dataBlocks, reader.inline, signal)
     const missing: [number, number][] = []
     const here: number[] = []
@@ -277,7 +293,6 @@ async function* streamed<T>(
   read: (reader: ShareReader, live: LiveShare, under: string) => AsyncGenerator<T>,
 ): AsyncGenerator<T> {
   const link = await parseReadable(request.link)
-  const isKept = (await env.records.getShare(link.cid.text)) !== null
   const stopped = new AbortController()
   const opened = Promise.withResolvers<{ reader: ShareReader; live: LiveShare }>()
   const finished = Promise.withResolvers<void>()
@@ -285,7 +300,6 @@ async function* streamed<T>(
   const holding = withShare(env, link, request, onEvent, AbortSignal.any([outer, stopped.signal]), async (open) => {
     opened.resolve({ reader: await readerOf(env, { ...open, link }), live: open.live })
     await finished.promise
-    if (!isKept && (await env.records.getShare(link.cid.text)) === null) await dropBlocks(env, open.live.storedDigests)
   })
   holding.catch((error: unknown) => opened.reject(error))
   try {

@@ -4,6 +4,7 @@
  * It joins the swarm machine (what to ask of whom), peer links (the wire), the block store and the crypto pool. It decides nothing about
  * peers by itself: the machines do. Jobs (get, seed, list) say what they want and wait; uploads.ts serves from it.
  */
+import { equalBytes } from '../../protocol/bytes.ts'
 import type { ShareCid } from '../../protocol/cid.ts'
 import { nodeCount, ShareDag } from '../../protocol/dag.ts'
 import { assert, FormatError } from '../../protocol/errors.ts'
@@ -14,9 +15,11 @@ import { nodePrimitives } from '../crypto/primitives.ts'
 import type { Log } from '../log.ts'
 import type { CloseReason, Have, PeerLink, PeerLinkHandlers } from '../network/peer-link.ts'
 import type { BlockStore } from '../storage/blocks.ts'
+import { DigestSet } from '../storage/digest-set.ts'
 import { Bitfield } from './bitfield.ts'
 import { type Claim, HaveTeller } from './have-teller.ts'
 import { ItemMap } from './item-map.ts'
+import { storedBlock } from './stored.ts'
 import { Waiters } from './waiters.ts'
 
 export interface LiveShareParts {
@@ -50,22 +53,25 @@ export class LiveShare implements PeerLinkHandlers {
   #leaves = new Bitfield(0)
   #nodes = new Bitfield(0)
   #engine: Swarm | null = null
-  #wanted: { first: number; count: number; priority: number }[] = []
+  /** Wishes for leaves that may have no names yet, by what they say. */
+  readonly #wanted = new Map<string, { first: number; count: number; priority: number }>()
   #timer: NodeJS.Timeout | undefined
   /** What came over the wire since this share was opened, verified. */
   fetchedBlocks = 0
   fetchedBytes = 0
   /** Digests of what was stored in this session, for shares that are not kept. */
-  readonly storedDigests: Uint8Array[] = []
+  readonly storedDigests = new DigestSet()
   /** performance time of the last moment at which a peer was connected. */
   lastLinkedAt: number
+  /** The same of the last byte of a block. */
+  lastBytesAt: number
 
   constructor(cid: ShareCid, parts: LiveShareParts) {
     this.cid = cid
     this.#parts = parts
     this.#map = new ItemMap(cid.codec, null)
     this.#teller = new HaveTeller(this.#claims, this)
-    this.lastLinkedAt = parts.now()
+    this.lastLinkedAt = this.lastBytesAt = parts.now()
   }
 
   get dag(): ShareDag | null {
@@ -92,6 +98,11 @@ export class LiveShare implements PeerLinkHandlers {
     return this.#dag !== null && this.#dag.missingNodes === 0 && this.#leaves.isFull
   }
 
+  /** Whether something is wanted from peers and not here yet. */
+  get isWanting(): boolean {
+    return (this.#engine?.wantedMissing ?? 0) > 0
+  }
+
   peerHasAll(peerId: string): boolean {
     return this.#claims.get(peerId)?.hasAll ?? false
   }
@@ -102,7 +113,7 @@ export class LiveShare implements PeerLinkHandlers {
 
   /** Reads from the store what is already there of the tree. */
   async load(signal: AbortSignal): Promise<void> {
-    const root = await this.#parts.blocks.get(this.cid.digest, signal)
+    const root = await storedBlock(this.#parts.blocks, this.cid.digest, signal)
     if (root === null) return
     await this.#openRoot(root)
     const dag = this.#dag
@@ -111,7 +122,7 @@ export class LiveShare implements PeerLinkHandlers {
       for (let index = 0; index < nodeCount(dag.shape, level); index++) {
         const digest = dag.digestOf(level, index)
         if (digest === null || !this.#parts.blocks.has(digest)) continue
-        const bytes = await this.#parts.blocks.get(digest, signal)
+        const bytes = await storedBlock(this.#parts.blocks, digest, signal)
         if (bytes !== null) await this.#acceptNode(level, index, bytes)
       }
     }
@@ -125,6 +136,7 @@ export class LiveShare implements PeerLinkHandlers {
     this.lastLinkedAt = this.#parts.now()
     if (this.#dag !== null) link.learnShape(this.#dag.shape.blockCount, this.#expectedBytes)
     this.#feed({ type: 'peerJoined', peer })
+    this.#peerHasRoot(claim)
     this.#teller.tellAll(claim)
     try {
       const reason = await link.run(this, signal)
@@ -141,7 +153,7 @@ export class LiveShare implements PeerLinkHandlers {
 
   /** Wants leaves: 0 is the most urgent priority, 3 the least. What is held already is passed over. */
   wantLeaves(first: number, count: number, priority: number): void {
-    if (this.#dag === null || this.#dag.missingNodes > 0) this.#wanted.push({ first, count, priority }) // asked again when names come in
+    if (this.#dag === null || this.#dag.missingNodes > 0) this.#wanted.set(`${first} ${count} ${priority}`, { first, count, priority }) // asked again when names come in
     this.#wantKnown(first, count, priority)
   }
 
@@ -162,19 +174,36 @@ export class LiveShare implements PeerLinkHandlers {
     return this.#dag
   }
 
+  /** Resolves once every leaf has a name. Leaves that another share brought in are noticed until then without any news of them. */
+  async treeKnown(signal: AbortSignal): Promise<void> {
+    const dag = await this.shapeKnown(signal)
+    while (dag.missingNodes > 0) {
+      this.wantTree()
+      await this.#waiters.wait(-1, signal)
+    }
+  }
+
+  /** The last job ended: what peers were asked for is called off. */
+  stopWanting(): void {
+    this.#wanted.clear()
+    this.#feed({ type: 'unwantAll' })
+  }
+
   /** The bytes of a leaf, fetched at `priority` when it is not here. */
   async block(position: number, priority: number, signal: AbortSignal): Promise<Uint8Array> {
     const dag = await this.shapeKnown(signal)
-    while (!this.#leaves.has(position)) {
-      if (!dag.isLeafKnown(position)) this.wantTree()
-      this.wantLeaves(position, 1, priority)
-      await this.#waiters.wait(position, signal)
+    for (;;) {
+      while (!this.#leaves.has(position)) {
+        if (!dag.isLeafKnown(position)) this.wantTree()
+        this.wantLeaves(position, 1, priority)
+        await this.#waiters.wait(position, signal)
+      }
+      const digest = dag.digestOf(0, position)
+      assert(digest !== null, 'a held leaf has a name')
+      const bytes = await storedBlock(this.#parts.blocks, digest, signal)
+      if (bytes !== null) return bytes
+      this.lost(position) // damaged on disk: it is fetched again
     }
-    const digest = dag.digestOf(0, position)
-    assert(digest !== null, 'a held leaf has a name')
-    const bytes = await this.#parts.blocks.get(digest, signal)
-    if (bytes === null) throw new Error(`block ${position} vanished from the store`)
-    return bytes
   }
 
   has(level: number, index: number): boolean {
@@ -197,7 +226,7 @@ export class LiveShare implements PeerLinkHandlers {
 
   /** A block that we thought we held cannot be read: do not offer it any more. */
   lost(index: number): void {
-    this.#leaves.remove(index)
+    if (this.#leaves.remove(index)) this.#feed({ type: 'lost', item: index })
   }
 
   onLeaf(listener: LeafListener): () => void {
@@ -233,10 +262,10 @@ export class LiveShare implements PeerLinkHandlers {
     if (claim === undefined || claim.link !== link) return
     const first = !claim.knowsShape
     claim.knowsShape = true
+    this.#peerHasRoot(claim)
     if (have.kind === 'all') {
       claim.hasAll = true
-      const engine = this.#engine
-      if (engine !== null) this.#feedTo(engine, { type: 'peerHas', peer, first: 0, count: this.#map.itemCount })
+      this.#feed({ type: 'peerHas', peer, first: 0, count: this.#map.itemCount })
     } else if (have.kind === 'range') {
       this.#peerHas(peer, have.first, have.count)
     } else if (have.kind === 'bitmap') {
@@ -247,6 +276,7 @@ export class LiveShare implements PeerLinkHandlers {
 
   onProgress(link: PeerLink, level: number, index: number, bytes: number): void {
     if (this.#isLateRoot(level)) return
+    this.lastBytesAt = this.#parts.now()
     this.#feed({ type: 'progress', peer: link.remote.peerId, item: this.#map.itemOf(level, index), bytes })
   }
 
@@ -258,8 +288,9 @@ export class LiveShare implements PeerLinkHandlers {
     this.#feedTo(engine, { type: 'received', peer, item })
     const { digest, bytes } = await this.#parts.pool.hashTaken(given)
     const expected = this.digestOf(level, index)
-    if (expected === null || !sameBytes(digest, expected)) {
+    if (expected === null || !equalBytes(digest, expected)) {
       this.#feedTo(engine, { type: 'rejected', peer, item, reason: 'hash' })
+      this.#parts.onBadBlock(this, link) // also when the peer has left meanwhile
       return
     }
     if (this.has(level, index)) {
@@ -267,7 +298,7 @@ export class LiveShare implements PeerLinkHandlers {
       return
     }
     try {
-      if (await this.#parts.blocks.put(expected, bytes, NEVER)) this.storedDigests.push(expected.slice())
+      if (await this.#parts.blocks.put(expected, bytes, NEVER)) this.storedDigests.add(expected)
     } catch (error) {
       this.#feedTo(engine, { type: 'rejected', peer, item, reason: 'store' })
       this.#fail(error instanceof Error ? error : new Error(String(error)))
@@ -315,25 +346,27 @@ export class LiveShare implements PeerLinkHandlers {
     for (const claim of this.#claims.values()) claim.link.learnShape(dag.shape.blockCount, this.#expectedBytes)
   }
 
-  async #acceptNode(level: number, index: number, bytes: Uint8Array): Promise<void> {
+  /** Resolves to the leaves that turned out to be here already. */
+  async #acceptNode(level: number, index: number, bytes: Uint8Array): Promise<number[]> {
     const dag = this.#dag
     assert(dag !== null, 'inner nodes come after the root')
     await dag.acceptNode(level, index, bytes)
     this.#nodes.add(this.#map.itemOf(level, index) - this.#map.leafCount)
-    if (level === 1) this.#markHeld(index)
+    return level === 1 ? this.#markHeld(index) : []
   }
 
   /** Looks up which of the leaves that have names are in the store: all of them, or those below one node. */
-  #markHeld(node?: number): void {
+  #markHeld(node?: number): number[] {
     const dag = this.#dag
     assert(dag !== null, 'only leaves of a known tree are held')
-    const width = 1024
-    const first = node === undefined ? 0 : node * width
-    const end = node === undefined ? this.#map.leafCount : Math.min(this.#map.leafCount, first + width)
+    const found: number[] = []
+    const first = node === undefined ? 0 : node * FORMAT.nodeWidth
+    const end = node === undefined ? this.#map.leafCount : Math.min(this.#map.leafCount, first + FORMAT.nodeWidth)
     for (let index = first; index < end; index++) {
       const digest = dag.digestOf(0, index)
-      if (digest !== null && this.#parts.blocks.has(digest)) this.#leaves.add(index)
+      if (digest !== null && this.#parts.blocks.has(digest) && this.#leaves.add(index) && node !== undefined) found.push(index)
     }
+    return found
   }
 
   async #accepted(engine: Swarm, peer: string, item: number, level: number, index: number, bytes: Uint8Array): Promise<void> {
@@ -345,9 +378,10 @@ export class LiveShare implements PeerLinkHandlers {
       await this.#tellListeners(index, bytes)
       return
     }
+    const isFirst = this.#dag === null
     try {
-      if (this.#dag === null) await this.#openRoot(bytes)
-      else await this.#acceptNode(level, index, bytes)
+      if (isFirst) await this.#openRoot(bytes)
+      else for (const leaf of await this.#acceptNode(level, index, bytes)) this.#teller.note(leaf)
     } catch (error) {
       if (!(error instanceof FormatError)) throw error
       this.#feedTo(engine, { type: 'verified', peer, item }) // the hash was right: the publisher made it so, not this peer
@@ -356,8 +390,8 @@ export class LiveShare implements PeerLinkHandlers {
     }
     if (engine === this.#engine) this.#feedTo(engine, { type: 'verified', peer, item })
     this.#ensureEngine()
-    for (const want of this.#wanted) this.#wantKnown(want.first, want.count, want.priority)
-    this.#teller.tellEverybody()
+    for (const want of this.#wanted.values()) this.#wantKnown(want.first, want.count, want.priority)
+    if (isFirst) this.#teller.tellEverybody()
     this.#waiters.wakeAll()
   }
 
@@ -379,7 +413,7 @@ export class LiveShare implements PeerLinkHandlers {
     for (const [peer, claim] of this.#claims) {
       this.#feedTo(engine, { type: 'peerJoined', peer })
       if (claim.hasAll) this.#feedTo(engine, { type: 'peerHas', peer, first: 0, count: this.#map.itemCount })
-      else if (this.#dag === null && claim.knowsShape) this.#feedTo(engine, { type: 'peerHas', peer, first: 0, count: 1 })
+      else this.#peerHasRoot(claim)
     }
     if (this.#dag !== null && this.#nodes.held < this.#nodes.count) {
       this.#feedTo(engine, { type: 'want', first: this.#map.leafCount, count: this.#nodes.count, priority: 0 })
@@ -387,9 +421,14 @@ export class LiveShare implements PeerLinkHandlers {
     return engine
   }
 
+  // Whoever knows the shape has the root: all that there is to ask for before we know it too.
+  #peerHasRoot({ link, knowsShape }: Claim): void {
+    if (this.#dag === null && knowsShape) this.#feed({ type: 'peerHas', peer: link.remote.peerId, first: 0, count: 1 })
+  }
+
   #peerHas(peer: string, first: number, count: number): void {
-    const engine = this.#engine
-    if (engine === null || this.#dag === null) return
+    if (this.#dag === null || this.isComplete) return
+    const engine = this.#ensureEngine() // made now if need be: a peer says only once what it has
     if (this.#nodes.count > 0) this.#feedTo(engine, { type: 'peerHas', peer, first: this.#map.leafCount, count: this.#nodes.count }) // absent ones are answered so
     this.#feedTo(engine, { type: 'peerHas', peer, first, count })
   }
@@ -436,13 +475,9 @@ export class LiveShare implements PeerLinkHandlers {
   }
 
   #perform(action: SwarmAction): void {
-    if (action.type === 'done') return
+    if (action.type === 'done' || action.type === 'dropPeer') return // onBlock has told of the bad block
     const claim = this.#claims.get(action.peer)
     if (claim === undefined) return
-    if (action.type === 'dropPeer') {
-      this.#parts.onBadBlock(this, claim.link)
-      return
-    }
     const { level, index } = this.#map.placeOf(action.item)
     if (action.type === 'request') claim.link.request(level, index)
     else claim.link.cancel(level, index)
@@ -466,5 +501,3 @@ const SWARM_LIMITS = { ...SWARM, blockMs: WAITS.blockMs, itemBytes: FORMAT.block
 
 /** Stored blocks are never abandoned half-way: the write ends on its own. */
 const NEVER = new AbortController().signal
-
-const sameBytes = (a: Uint8Array, b: Uint8Array): boolean => a.byteLength === b.byteLength && a.every((byte, i) => byte === b[i])

@@ -1,7 +1,7 @@
 /**
  * What get, cat, ls and seed have in common: parse the link, hold the share, look for peers, give up when nobody is there.
  */
-import { EXIT } from '../../protocol/errors.ts'
+import { EXIT, FormatError } from '../../protocol/errors.ts'
 import { FIND } from '../../protocol/limits.ts'
 import { type Link, parseLink } from '../../protocol/link.ts'
 import { ShareReader } from '../../protocol/reader.ts'
@@ -11,6 +11,7 @@ import { nodePrimitives } from '../crypto/primitives.ts'
 import { parsePeerAddress } from '../network/peer-address.ts'
 import type { FoundPeer } from '../network/stack.ts'
 import type { JobEnvironment } from './environment.ts'
+import { dropBlocks, removeShare } from './gc.ts'
 import type { LiveShare } from './live-share.ts'
 import type { Holding } from './swarm-host.ts'
 
@@ -56,17 +57,43 @@ export async function withShare<T>(
 ): Promise<T> {
   const hints = [...request.peers.map((text) => ({ ...asPeer(text), isGiven: true })), ...link.peers.map(asPeer)]
   const { holding, live, release } = await env.host.hold(link.cid, outer)
+  const isNew = holding.record === null
   const ended = new AbortController()
   const stopFailure = live.onFailure((error) => ended.abort(error))
   const signal = AbortSignal.any([outer, ended.signal])
-  const watch = watchSeeders(env, holding, live, request.wait, onEvent, (error) => ended.abort(error))
+  let isSought = false
+  const seek = (): void => {
+    if (isSought || live.isComplete) return
+    isSought = true
+    env.host.seek(holding, hints)
+  }
+  const watch = watchSeeders(env, holding, live, request.wait, onEvent, seek, (error) => ended.abort(error))
   try {
-    if (!live.isComplete) env.host.seek(holding, hints)
+    seek()
     return await job({ link, holding, live, signal })
+  } catch (error) {
+    // What its publisher broke is of no use to anybody: it is not kept, unless it was before.
+    if (error instanceof FormatError && isNew && holding.record !== null) await quietly(env, () => removeShare(env, link.cid.text))
+    throw error
   } finally {
     clearInterval(watch)
     stopFailure()
-    release()
+    if (holding.record !== null || holding.holders > 1) release()
+    else {
+      await env.host.exclusively(link.cid.text, async () => {
+        release()
+        await quietly(env, () => dropBlocks(env, live.storedDigests))
+      })
+    }
+  }
+}
+
+/** Clearing up after a job does not change how the job ended: blocks that stay do no harm. */
+async function quietly(env: JobEnvironment, work: () => Promise<unknown>): Promise<void> {
+  try {
+    await work()
+  } catch (error) {
+    env.log.warn('blocks that nobody needs could not be removed', { error })
   }
 }
 
@@ -100,13 +127,20 @@ function watchSeeders(
   live: LiveShare,
   wait: boolean,
   onEvent: (event: JobEvent) => void,
+  seek: () => void,
   giveUp: (error: JobError) => void,
 ): NodeJS.Timeout {
   const since = env.host.now()
   const findsBefore = holding.findsDone
   live.lastLinkedAt = since
   return setInterval(() => {
-    if (live.links.length > 0 || live.isComplete) return
+    seek() // a block that was here may have turned out damaged
+    if (live.isComplete) return
+    if (live.links.length > 0) {
+      const quietMs = env.host.now() - Math.max(since, live.lastBytesAt)
+      if (!wait && live.isWanting && quietMs >= FIND.quietMaxMs) giveUp(noSeeder(live))
+      return
+    }
     const aloneMs = env.host.now() - live.lastLinkedAt
     onEvent({ type: 'progress', phase: 'find', doneBytes: live.fetchedBytes, totalBytes: null, peers: 0 })
     if (wait) return

@@ -61,6 +61,7 @@ export async function seedJob(
 /** Fetches every node and leaf that is missing. */
 export async function fetchAll(live: LiveShare, onEvent: (event: JobEvent) => void, signal: AbortSignal): Promise<void> {
   const { shape } = await live.shapeKnown(signal)
+  await live.treeKnown(signal)
   const filled = Promise.withResolvers<void>()
   const stop = live.onLeaf(async (_position, block) => {
     onEvent({

@@ -27,6 +27,21 @@ interface Tally {
 }
 
 export async function shareJob(env: JobEnvironment, request: ShareRequest, onEvent: OnEvent, signal: AbortSignal): Promise<ShareResult> {
+  const pins = env.pins.open()
+  try {
+    return await writeShare(env, request, onEvent, (digest) => pins.add(digest), signal)
+  } finally {
+    pins.release()
+  }
+}
+
+async function writeShare(
+  env: JobEnvironment,
+  request: ShareRequest,
+  onEvent: OnEvent,
+  pin: (digest: Uint8Array) => void,
+  signal: AbortSignal,
+): Promise<ShareResult> {
   onEvent({ type: 'progress', phase: 'scan', doneBytes: 0, totalBytes: null })
   const tree = await walkSources(request.paths, signal)
   for (const message of tree.warnings) onEvent({ type: 'warning', message })
@@ -38,6 +53,7 @@ export async function shareJob(env: JobEnvironment, request: ShareRequest, onEve
       primitives: nodePrimitives,
       sealer,
       put: async (digest, bytes) => {
+        pin(digest)
         if (await env.blocks.put(digest, bytes, signal)) tally.newBlocks++
         else tally.reusedBlocks++
         env.pool.buffers.give(bytes)
@@ -57,9 +73,12 @@ export async function shareJob(env: JobEnvironment, request: ShareRequest, onEve
     return await writer.finish()
   })
   const record = recordOf(written, scope, tree)
-  const known = await env.records.getShare(record.cid)
-  await env.records.saveShare({ ...record, addedMs: known?.addedMs ?? record.addedMs, announcedMs: known?.announcedMs ?? null })
-  await env.host.added({ ...record, announcedMs: known?.announcedMs ?? null })
+  await env.host.exclusively(record.cid, async () => {
+    const known = await env.records.getShare(record.cid)
+    const kept = { ...record, addedMs: known?.addedMs ?? record.addedMs, announcedMs: known?.announcedMs ?? null }
+    await env.records.saveShare(kept)
+    await env.host.added(kept)
+  })
   return resultOf(written, request, tree, tally)
 }
 

@@ -23,6 +23,7 @@ import type { Stack, SwarmTarget } from '../network/stack.ts'
 import type { BlockStore } from '../storage/blocks.ts'
 import type { Records, ShareRecord } from '../storage/records.ts'
 import { LiveShare, type LiveShareParts } from './live-share.ts'
+import { NOBODY } from './nobody.ts'
 import { Uploads } from './uploads.ts'
 
 export interface HostParts {
@@ -42,6 +43,8 @@ export interface Holding {
   live: LiveShare | null
   loading: Promise<LiveShare> | null
   holders: number
+  /** Links that are about to be attached. */
+  linking: number
   /** Peers being dialled for it, and until when a failed one is left alone. */
   readonly dialling: Set<string>
   readonly retryAt: Map<string, number>
@@ -65,6 +68,8 @@ export class SwarmHost {
   readonly #stopped = new AbortController()
   readonly #ended = { bytesIn: 0, bytesOut: 0 }
   readonly #tasks = new Set<Promise<void>>()
+  /** Shares whose blocks are being taken away. */
+  readonly #removals = new Map<string, Promise<void>>()
   #timer: NodeJS.Timeout | undefined
 
   constructor(parts: HostParts) {
@@ -127,14 +132,22 @@ export class SwarmHost {
 
   /** Opens a share for a job; `release` when the job ends. The live share is loaded from the store. */
   async hold(cid: ShareCid, signal: AbortSignal): Promise<{ holding: Holding; live: LiveShare; release: () => void }> {
-    const holding = await this.#register(cid)
+    let holding = await this.#register(cid)
+    for (let removal = this.#removals.get(cid.text); removal !== undefined || this.#holdings.get(cid.text) !== holding; ) {
+      await removal
+      holding = await this.#register(cid)
+      removal = this.#removals.get(cid.text)
+    }
     holding.holders++
     let released = false
     const release = (): void => {
       if (released) return
       released = true
       holding.holders--
-      if (holding.holders === 0) this.#feed({ type: 'enoughPeers', cid: cid.text })
+      if (holding.holders === 0) {
+        this.#feed({ type: 'enoughPeers', cid: cid.text })
+        holding.live?.stopWanting()
+      }
       this.#dropUnused(holding)
     }
     try {
@@ -143,6 +156,24 @@ export class SwarmHost {
     } catch (error) {
       release()
       throw error
+    }
+  }
+
+  /** Runs `work`, which keeps a share or takes it away, while no job can open it and nothing else does either. */
+  async exclusively<T>(cid: string, work: () => Promise<T>): Promise<T> {
+    for (let other = this.#removals.get(cid); other !== undefined; other = this.#removals.get(cid)) await other
+    const running = work()
+    this.#removals.set(
+      cid,
+      running.then(
+        () => {},
+        () => {}, // whoever asked for it hears of it
+      ),
+    )
+    try {
+      return await running
+    } finally {
+      this.#removals.delete(cid)
     }
   }
 
@@ -196,7 +227,7 @@ export class SwarmHost {
       signal: AbortSignal.any([signal, this.#stopped.signal]),
     })
     if (accepted === null) return
-    await this.#runLink(accepted.share.holding, accepted.link)
+    await this.#runLink(accepted.share.holding, accepted.link, accepted.share.knowsShape)
   }
 
   #lookup(rendezvous: Uint8Array): { rootMultihash: Uint8Array; knowsShape: boolean; holding: Holding } | null {
@@ -206,19 +237,25 @@ export class SwarmHost {
     return { rootMultihash: multihashOf(holding.cid), knowsShape, holding }
   }
 
-  async #runLink(holding: Holding, link: PeerLink): Promise<void> {
+  async #runLink(holding: Holding, link: PeerLink, saidShape: boolean): Promise<void> {
     const peer = link.remote.peerId
-    const live = await this.#liveOf(holding)
-    const other = live.linkOf(peer)
-    if (other !== undefined) {
-      if (live.links.length >= SWARM.peersPerShareMax || !this.#replaces(link, other)) return link.goodbye(0)
-      await other.goodbye(0)
-    } else if (live.links.length >= SWARM.peersPerShareMax) return link.goodbye(0)
+    holding.linking++
+    const live = await this.#welcome(holding, link, saidShape)
+    if (live === null || holding.live !== live) {
+      holding.linking--
+      this.#dropUnused(holding)
+      link.goodbye(0).catch(() => {}) // heard of by the line below
+      await link.run(NOBODY, this.#stopped.signal)
+      return
+    }
     this.#parts.stack?.trust(peer)
     this.#uploads.join(live, link)
     this.#parts.log.debug('peer joined', { peer, direction: link.remote.direction })
     try {
-      const reason = await live.attach(link, this.#stopped.signal)
+      const running = live.attach(link, this.#stopped.signal)
+      holding.linking--
+      if (holding.record === null && holding.holders === 0) this.#dropUnused(holding) // the last job ended meanwhile
+      const reason = await running
       if (reason.strike !== 'none') this.#strike(link, reason.strike)
     } finally {
       this.#uploads.leave(live, link)
@@ -226,6 +263,24 @@ export class SwarmHost {
       this.#ended.bytesOut += link.stats.bytesOut
       this.#dropUnused(holding)
     }
+  }
+
+  /** The live share that a link is to be attached to, at once; null when the link is not wanted. */
+  async #welcome(holding: Holding, link: PeerLink, saidShape: boolean): Promise<LiveShare | null> {
+    let live: LiveShare
+    try {
+      live = await this.#liveOf(holding)
+    } catch (error) {
+      this.#parts.log.warn('a share could not be opened for a peer', { error })
+      return null
+    }
+    const { peerId } = link.remote
+    for (let other = live.linkOf(peerId); other !== undefined; other = live.linkOf(peerId)) {
+      if (!this.#replaces(link, other)) return null
+      await other.goodbye(0)
+    }
+    if (this.#holdings.get(holding.cid.text) !== holding) return null // let go of meanwhile
+    return live.links.length < SWARM.peersPerShareMax && (!saidShape || live.knowsShape()) ? live : null
   }
 
   /** Of two streams between the same peers, the one that the smaller peer id opened stays; both sides decide alike. */
@@ -259,11 +314,13 @@ export class SwarmHost {
   }
 
   async #dial(stack: Stack, holding: Holding, found: SwarmTarget): Promise<void> {
-    let link: PeerLink
+    let link: PeerLink | null = null
+    let saidShape = false
+    holding.linking++
     try {
       const signal = AbortSignal.any([this.#stopped.signal, AbortSignal.timeout(WAITS.dialMs)])
       const { frames, remote } = await stack.openSwarm(found, signal)
-      const live = await this.#liveOf(holding)
+      saidShape = (await this.#liveOf(holding)).knowsShape()
       link = await PeerLink.connect({
         frames,
         remote,
@@ -273,17 +330,18 @@ export class SwarmHost {
         primitives: nodePrimitives,
         rootMultihash: multihashOf(holding.cid),
         rendezvous: holding.rendezvous,
-        knowsShape: live.knowsShape(),
+        knowsShape: saidShape,
         signal,
       })
     } catch (error) {
       this.#parts.log.debug('a peer could not be reached', { peer: found.peerId, error })
       holding.retryAt.set(found.peerId, this.now() + RETRY_DIAL_MS)
-      return
     } finally {
       holding.dialling.delete(found.peerId)
+      holding.linking--
     }
-    this.#track(this.#runLink(holding, link))
+    if (link === null) this.#dropUnused(holding)
+    else this.#track(this.#runLink(holding, link, saidShape))
   }
 
   /** Dials the entrances of the network whenever the node stands alone. */
@@ -330,6 +388,7 @@ export class SwarmHost {
       this.#parts.log.debug('announcing failed', { error })
     }
     if (this.#stopped.signal.aborted) return
+    if (this.#holdings.get(holding.cid.text) !== holding) return await stack.stopProviding(holding.rendezvous) // let go of meanwhile
     if (told > 0 && holding.record !== null) {
       holding.record = { ...holding.record, announcedMs: Date.now() }
       await this.#parts.records.setAnnounced(holding.cid.text, holding.record.announcedMs ?? 0)
@@ -367,6 +426,7 @@ export class SwarmHost {
       live: null,
       loading: null,
       holders: 0,
+      linking: 0,
       dialling: new Set(),
       retryAt: new Map(),
       findsRunning: 0,
@@ -410,9 +470,10 @@ export class SwarmHost {
 
   /** Frees what nobody uses: a live share with no job and no peer; the whole holding when it is not kept either. */
   #dropUnused(holding: Holding): void {
-    if (holding.holders > 0 || (holding.record !== null && (holding.live?.links.length ?? 0) > 0)) return
+    if (holding.holders > 0) return
+    if (holding.record !== null && (holding.linking > 0 || (holding.live?.links.length ?? 0) > 0)) return
     this.#closeLive(holding)
-    if (holding.record !== null || holding.loading !== null) return
+    if (holding.record !== null || holding.loading !== null || this.#holdings.get(holding.cid.text) !== holding) return
     this.#feed({ type: 'shareRemoved', cid: holding.cid.text })
     this.#holdings.delete(holding.cid.text)
     this.#byRendezvous.delete(toHex(holding.rendezvous))

@@ -104,7 +104,7 @@ export class Uploads {
     } catch (error) {
       if (!(error instanceof FileError)) throw error
       this.#log.error('a stored block cannot be read', { error })
-      if (level === 0) share.lost(index)
+      if (level === 0 && error.code === 'CORRUPT') share.lost(index)
       return null
     }
   }

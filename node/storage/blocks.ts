@@ -116,7 +116,7 @@ class DiskBlockStore implements BlockStore {
   async put(digest: Uint8Array, bytes: Uint8Array, signal: AbortSignal): Promise<boolean> {
     if (bytes.length > FORMAT.blockBytes) throw new RangeError(`block of ${bytes.length} bytes, limit ${FORMAT.blockBytes}`)
     const hex = toHex(digest)
-    if (this.#index.has(digest)) return false
+    if (this.#index.has(digest) && !this.#changing.has(hex)) return false // it may be on its way out
     return this.#change(hex, signal, async () => {
       if (this.#index.has(digest)) return false
       await naming('storing a block', undefined, () => this.#write(hex, bytes))

@@ -9,44 +9,9 @@ import { assert } from '../errors.ts'
 import { IndexSet } from './index-set.ts'
 import { OpenItems, PRIORITIES } from './open-items.ts'
 import { countBytes, isHolder, newPeer, pause, pushRequest, type SwarmPeer, startHead, takeRequest } from './peers.ts'
+import type { SwarmAction, SwarmEvent, SwarmLimits } from './swarm-events.ts'
 
-/** Numbers of SWARM and WAITS that this machine needs, and the size of an item. */
-export interface SwarmLimits {
-  requestsPerPeerMin: number
-  requestsPerPeerMax: number
-  requestsTotalMax: number
-  endgameCopiesMax: number
-  failsBeforeSnub: number
-  snubMs: number
-  blockMs: number
-  coldMs: number
-  coolMs: number
-  tickMs: number
-  queueAheadMs: number
-  rateMinBytesPerSecond: number
-  itemBytes: number
-}
-
-export type SwarmEvent =
-  | { type: 'peerJoined'; peer: string }
-  | { type: 'peerHas'; peer: string; first: number; count: number }
-  | { type: 'peerLeft'; peer: string }
-  /** Priority 0 comes first, 3 last. Asking again changes the priority of what is not had. */
-  | { type: 'want'; first: number; count: number; priority: number }
-  /** On disk already. */
-  | { type: 'have'; first: number; count: number }
-  | { type: 'progress'; peer: string; item: number; bytes: number }
-  /** All bytes are here; `verified` or `rejected` follows, even if the peer leaves. */
-  | { type: 'received'; peer: string; item: number }
-  | { type: 'verified'; peer: string; item: number }
-  | { type: 'rejected'; peer: string; item: number; reason: 'hash' | 'absent' | 'store' }
-  | { type: 'tick' }
-
-export type SwarmAction =
-  | { type: 'request' | 'cancel'; peer: string; item: number }
-  | { type: 'dropPeer'; peer: string; reason: 'badBlock' }
-  /** Every wanted item is had. May come again after more `want`. */
-  | { type: 'done' }
+export type { SwarmAction, SwarmEvent, SwarmLimits }
 
 const UNWANTED = PRIORITIES
 
@@ -154,6 +119,12 @@ export class Swarm {
       case 'have':
         for (let item = event.first; item < event.first + event.count; item++) this.#gain(item, now, actions)
         return
+      case 'lost':
+        this.#lose(event.item)
+        return
+      case 'unwantAll':
+        this.#unwantAll(now, actions)
+        return
       case 'received':
         this.#receive(event.peer, event.item, now)
         return
@@ -215,6 +186,27 @@ export class Swarm {
     for (const key of flight.checking) this.#peers.get(key)?.checking.delete(item)
     this.#requestCount -= flight.checking.length
     this.#flights.delete(item)
+  }
+
+  #lose(item: number): void {
+    if (!this.#had.delete(item) || this.#priority[item] === UNWANTED) return
+    this.#wantedMissing++
+    this.#isDoneSaid = false
+    this.#open(item)
+    this.#wetAll()
+  }
+
+  #unwantAll(now: number, actions: SwarmAction[]): void {
+    for (let item = 0; item < this.#itemCount; item++) {
+      if (this.#priority[item] === UNWANTED) continue
+      const flight = this.#flights.get(item)
+      if (this.#isOpen(item)) this.#close(item)
+      for (const key of [...(flight?.holders ?? [])]) this.#takeBack(key, item, now, actions)
+      if (flight?.checking.length === 0) this.#flights.delete(item)
+      this.#priority[item] = UNWANTED
+    }
+    this.#wantedMissing = 0
+    this.#isDoneSaid = true
   }
 
   #receive(key: string, item: number, now: number): void {

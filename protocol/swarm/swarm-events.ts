@@ -1,0 +1,43 @@
+/** What goes into the swarm machine and what comes out of it (swarm.ts): its limits, events and actions. */
+
+/** Numbers of SWARM and WAITS that this machine needs, and the size of an item. */
+export interface SwarmLimits {
+  requestsPerPeerMin: number
+  requestsPerPeerMax: number
+  requestsTotalMax: number
+  endgameCopiesMax: number
+  failsBeforeSnub: number
+  snubMs: number
+  blockMs: number
+  coldMs: number
+  coolMs: number
+  tickMs: number
+  queueAheadMs: number
+  rateMinBytesPerSecond: number
+  itemBytes: number
+}
+
+export type SwarmEvent =
+  | { type: 'peerJoined'; peer: string }
+  | { type: 'peerHas'; peer: string; first: number; count: number }
+  | { type: 'peerLeft'; peer: string }
+  /** Priority 0 comes first, 3 last. Asking again changes the priority of what is not had. */
+  | { type: 'want'; first: number; count: number; priority: number }
+  /** On disk already. */
+  | { type: 'have'; first: number; count: number }
+  /** Had once, and gone from the disk. */
+  | { type: 'lost'; item: number }
+  /** Nobody wants anything any more. */
+  | { type: 'unwantAll' }
+  | { type: 'progress'; peer: string; item: number; bytes: number }
+  /** All bytes are here; `verified` or `rejected` follows, even if the peer leaves. */
+  | { type: 'received'; peer: string; item: number }
+  | { type: 'verified'; peer: string; item: number }
+  | { type: 'rejected'; peer: string; item: number; reason: 'hash' | 'absent' | 'store' }
+  | { type: 'tick' }
+
+export type SwarmAction =
+  | { type: 'request' | 'cancel'; peer: string; item: number }
+  | { type: 'dropPeer'; peer: string; reason: 'badBlock' }
+  /** Every wanted item is had. May come again after more `want`. */
+  | { type: 'done' }

@@ -1,0 +1,130 @@
+/**
+ * Nodes inside the test's own process, composed as main.ts composes them: on loopback, on a network of their own, all logging to one list.
+ */
+import { createHash, randomBytes } from 'node:crypto'
+import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { MemoryDatastore } from 'datastore-core'
+import type { GetRequest, GetResult } from '../../node/control/api.ts'
+import { createLog, type Log, silentLog } from '../../node/log.ts'
+import { openNode, type ShoalNode } from '../../node/main.ts'
+import { createIdentity, createStack, type Stack } from '../../node/network/stack.ts'
+import type { ShareCid } from '../../protocol/cid.ts'
+import { nodeCount, ShareDag } from '../../protocol/dag.ts'
+import { nodePrimitives } from '../primitives-node.ts'
+
+const LISTEN = ['/ip4/127.0.0.1/tcp/0']
+
+/** A signal that ends a wait of a test. */
+export const patience = (): AbortSignal => AbortSignal.timeout(15_000)
+
+export const ignore = (): void => {}
+
+/** A temporary folder, a network name, and all that was started on it. */
+export class Nodes {
+  readonly dir: string
+  readonly network = `test-${randomBytes(5).toString('hex')}`
+  /** Every line that any of the nodes logged, at level debug. */
+  readonly lines: string[] = []
+  readonly log: Log = createLog('debug', (line) => void this.lines.push(line))
+  readonly #endings: (() => Promise<unknown>)[] = []
+
+  private constructor(dir: string) {
+    this.dir = dir
+  }
+
+  static async create(): Promise<Nodes> {
+    return new Nodes(await mkdtemp(join(tmpdir(), 'shoal-jobs-')))
+  }
+
+  path(...parts: string[]): string {
+    return join(this.dir, ...parts)
+  }
+
+  homeOf(name: string): string {
+    return this.path(`home-${name}`)
+  }
+
+  async node(name: string, oneShot = false): Promise<ShoalNode> {
+    const config = {
+      home: this.homeOf(name),
+      network: this.network,
+      listen: LISTEN,
+      bootstrap: [],
+      mdns: false,
+      logLevel: 'debug' as const,
+      groupPrivate: false,
+    }
+    const node = await openNode(config, { oneShot, log: this.log })
+    this.#endings.push(() => node.stop())
+    return node
+  }
+
+  /** A bare network stack, for peers that do not behave. */
+  async stack(): Promise<Stack> {
+    const stack = await createStack({
+      identity: await createIdentity(),
+      network: this.network,
+      listen: LISTEN,
+      bootstrap: [],
+      mdns: false,
+      datastore: new MemoryDatastore(),
+      log: silentLog,
+      groupPrivate: false,
+    })
+    this.#endings.push(() => stack.stop())
+    return stack
+  }
+
+  async clear(): Promise<void> {
+    await Promise.all(this.#endings.map((end) => end()))
+    await rm(this.dir, { recursive: true, force: true })
+  }
+}
+
+/** Gets `link` into `outputDir`, by default from `peers` alone. */
+export function get(
+  node: ShoalNode,
+  link: string,
+  outputDir: string,
+  request: Partial<GetRequest> = {},
+  signal: AbortSignal = patience(),
+): Promise<GetResult> {
+  const whole = { link, outputDir, path: null, force: false, consent: false, wait: false, peers: [], keep: false, ...request }
+  return node.api.get(whole, ignore, signal)
+}
+
+/** The files of a block store: path by digest in hex. */
+export async function storedFiles(home: string): Promise<Map<string, string>> {
+  const found = new Map<string, string>()
+  for (const prefix of await readdir(join(home, 'blocks')))
+    for (const name of await readdir(join(home, 'blocks', prefix))) found.set(name, join(home, 'blocks', prefix, name))
+  return found
+}
+
+/** Names of stored files whose content is something else. */
+export async function corruptFiles(home: string): Promise<string[]> {
+  const corrupt: string[] = []
+  for (const [name, path] of await storedFiles(home)) {
+    const digest = createHash('sha256').update(await readFile(path))
+    if (digest.digest('hex') !== name) corrupt.push(name)
+  }
+  return corrupt
+}
+
+export const hexOf = (bytes: Uint8Array): string => Buffer.from(bytes).toString('hex')
+
+/** The tree of a share that lies whole in the store of a home, and its blocks. */
+export async function readTree(
+  home: string,
+  cid: ShareCid,
+): Promise<{ dag: ShareDag; block(level: number, index: number): Promise<Uint8Array> }> {
+  const files = await storedFiles(home)
+  const read = async (digest: Uint8Array): Promise<Uint8Array> => new Uint8Array(await readFile(files.get(hexOf(digest)) ?? ''))
+  const dag = await ShareDag.open(nodePrimitives, cid, await read(cid.digest))
+  for (let level = dag.shape.depth - 1; level >= 1; level--)
+    for (let index = 0; index < nodeCount(dag.shape, level); index++)
+      await dag.acceptNode(level, index, await read(dag.digestOf(level, index)!))
+  return { dag, block: (level, index) => read(level === 255 ? cid.digest : dag.digestOf(level, index)!) }
+}

@@ -1,0 +1,89 @@
+/** The pool of crypto workers: the same answers as the protocol gives, and what becomes of tasks when a worker dies or the pool closes. */
+import { createHash, randomBytes } from 'node:crypto'
+import type { Worker } from 'node:worker_threads'
+import { afterEach, describe, expect, it } from 'vitest'
+import { CryptoPool } from '../../node/crypto/pool.ts'
+import { randomScope } from '../../protocol/keys.ts'
+import { FORMAT } from '../../protocol/limits.ts'
+import { createSealer } from '../../protocol/seal.ts'
+import { nodePrimitives } from '../primitives-node.ts'
+
+const pools: CryptoPool[] = []
+afterEach(async () => {
+  await Promise.all(pools.splice(0).map((pool) => pool.close()))
+})
+
+function open(workers: number): CryptoPool {
+  const pool = new CryptoPool(workers)
+  pools.push(pool)
+  return pool
+}
+
+const bytesOf = (count: number): Uint8Array => new Uint8Array(randomBytes(count))
+const sha256 = (bytes: Uint8Array): Uint8Array => new Uint8Array(createHash('sha256').update(bytes).digest())
+
+/** A pool of one worker, and a way to crash that worker for real. */
+function openFragile(): { pool: CryptoPool; crash: () => void } {
+  let first: Worker | undefined
+  const onWorker = (worker: Worker): void => {
+    first ??= worker
+  }
+  process.on('worker', onWorker)
+  const pool = open(1)
+  return {
+    pool,
+    crash: () => {
+      process.off('worker', onWorker)
+      first?.postMessage(null) // no message at all: its handler fails before it can answer
+    },
+  }
+}
+
+describe('the crypto pool', () => {
+  it('hashes, seals and opens as the protocol does, and gives taken bytes back', async () => {
+    const pool = open(2)
+    const bytes = bytesOf(1000)
+    const copy = bytes.slice()
+    const hashed = await pool.hashTaken(bytes)
+    expect([hashed.digest, hashed.bytes, bytes.byteLength]).toEqual([sha256(copy), copy, 0])
+    const scope = randomScope(bytesOf(32))
+    const plaintext = bytesOf(FORMAT.pieceBytes)
+    const expected = await createSealer(nodePrimitives, scope).seal('data', plaintext.slice())
+    const sealed = await pool.withSealer(scope, (sealer) => sealer.seal('data', plaintext.slice()))
+    expect(sealed).toEqual(expected)
+    const opened = await pool.openTaken('data', sealed.key, sealed.block)
+    expect(Buffer.compare(opened.piece, plaintext)).toBe(0)
+    opened.block[5]! ^= 1
+    await expect(pool.opener.open('data', sealed.key, opened.block)).rejects.toMatchObject({ name: 'FormatError', code: 'B2' })
+    expect(opened.block.byteLength).toBe(FORMAT.blockBytes) // the opener borrows
+  })
+
+  it('forgets a scope when its job ends', async () => {
+    const pool = open(1)
+    const kept = await pool.withSealer(randomScope(bytesOf(32)), (sealer) => Promise.resolve(sealer))
+    await expect(kept.seal('data', bytesOf(10))).rejects.toThrow('not announced')
+  })
+
+  it('fails what a crashed worker was doing and goes on with a fresh one, which knows the scopes of running jobs', async () => {
+    const { pool, crash } = openFragile()
+    const scope = randomScope(bytesOf(32))
+    const plaintext = bytesOf(100)
+    const expected = await createSealer(nodePrimitives, scope).seal('data', plaintext.slice())
+    await pool.withSealer(scope, async (sealer) => {
+      crash()
+      const ends = await Promise.allSettled([pool.hashTaken(bytesOf(FORMAT.blockBytes)), sealer.seal('data', bytesOf(10))])
+      expect(ends.map(({ status }) => status)).toEqual(['rejected', 'rejected'])
+      expect(await sealer.seal('data', plaintext.slice())).toEqual(expected)
+    })
+    expect((await pool.hashTaken(plaintext)).digest).toHaveLength(32)
+  })
+
+  it('rejects what is waiting when it is closed, and every task after that', async () => {
+    const pool = open(1)
+    const waiting = [pool.hashTaken(bytesOf(FORMAT.blockBytes)), pool.hashTaken(bytesOf(FORMAT.blockBytes))]
+    const ends = Promise.allSettled(waiting)
+    await pool.close()
+    expect((await ends).map(({ status }) => status)).toEqual(['rejected', 'rejected'])
+    await expect(pool.hashTaken(bytesOf(1))).rejects.toThrow('closed')
+  })
+})
