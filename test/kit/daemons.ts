@@ -7,11 +7,12 @@ import { randomBytes } from 'node:crypto'
 import { once } from 'node:events'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { join, resolve } from 'node:path'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 
-const CLI = process.env.SHOAL_CLI ?? fileURLToPath(new URL('../../cli/shoal.js', import.meta.url))
+/** The sources as they are, or (SHOAL_CLI, as for benchmarks) the compiled form that users of the package run. */
+const CLI = resolve(process.env.SHOAL_CLI ?? fileURLToPath(new URL('../../cli/shoal.js', import.meta.url)))
 
 export interface Run {
   code: number

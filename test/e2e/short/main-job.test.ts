@@ -59,6 +59,14 @@ describe('share and get between two daemons', () => {
     expect((await compareTrees(folder, join(out, 'photos'))).differences).toEqual([])
   })
 
+  it('shares and gets a file so small that it is one block', async () => {
+    const tiny = sandbox.path('tiny.txt')
+    await writeFile(tiny, 'a few words')
+    const { link, cid } = await a.json<ShareResult>('share', tiny)
+    expect(cid).toMatch(/^bafkrei/)
+    expect((await b.run('get', link, '-o', '-')).stdout).toBe('a few words')
+  })
+
   it('never overwrites what is there, and says so with an exit code of its own', async () => {
     const run = await b.run('get', shared.link, '-o', sandbox.path('out'))
     expect(run.code).toBe(EXIT.pathExists)
