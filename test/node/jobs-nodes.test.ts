@@ -238,6 +238,7 @@ async function makeDamaged(home: string): Promise<{ link: string; good: Uint8Arr
     dir: home,
     fs: diskFileSystem,
     verify: async (bytes) => ({ digest: await nodePrimitives.sha256(bytes), bytes }),
+    allocate: (size) => new Uint8Array(size),
     log: silentLog,
     signal: patience(),
   })
