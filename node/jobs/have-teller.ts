@@ -19,7 +19,7 @@ export interface Claim {
 
 export interface Holdings {
   readonly leaves: Bitfield
-  readonly isShapeKnown: boolean
+  knowsShape(): boolean
   readonly isComplete: boolean
 }
 
@@ -40,8 +40,8 @@ export class HaveTeller {
 
   /** All that we hold, as far as this peer can take it now. */
   tellAll(claim: Claim): void {
-    const { isShapeKnown, isComplete, leaves } = this.#holdings
-    if (!isShapeKnown || claim.toldAll) return
+    const { isComplete, leaves } = this.#holdings
+    if (!this.#holdings.knowsShape() || claim.toldAll) return
     if (isComplete) {
       claim.toldAll = true
       claim.link.sendHave({ kind: 'all' })

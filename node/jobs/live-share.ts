@@ -4,6 +4,7 @@
  * It joins the swarm machine (what to ask of whom), peer links (the wire), the block store and the crypto pool. It decides nothing about
  * peers by itself: the machines do. Jobs (get, seed, list) say what they want and wait; uploads.ts serves from it.
  */
+import { equalBytes } from '../../protocol/bytes.ts'
 import type { ShareCid } from '../../protocol/cid.ts'
 import { nodeCount, ShareDag } from '../../protocol/dag.ts'
 import { assert, FormatError } from '../../protocol/errors.ts'
@@ -83,10 +84,6 @@ export class LiveShare implements PeerLinkHandlers {
 
   get leaves(): Bitfield {
     return this.#leaves
-  }
-
-  get isShapeKnown(): boolean {
-    return this.#dag !== null
   }
 
   get heldBlocks(): number {

@@ -129,7 +129,7 @@ describe('telling what is held', () => {
   const holding = (held: number[], count = 40): Holdings & { isComplete: boolean } => {
     const leaves = new Bitfield(count)
     for (const index of held) leaves.add(index)
-    return { leaves, isShapeKnown: true, isComplete: leaves.isFull }
+    return { leaves, knowsShape: () => true, isComplete: leaves.isFull }
   }
 
   it('tells positions only to a peer that knows the shape, and nothing before it is known here', () => {
@@ -140,7 +140,7 @@ describe('telling what is held', () => {
     expect(plain.told).toEqual([{ kind: 'bitmap', first: 0, bits: Uint8Array.of(0b0001_0000, 0, 0, 0, 0) }])
     expect(blank.told).toEqual([{ kind: 'shape' }])
     const early = claimOf()
-    new HaveTeller(new Map(), { ...holding([]), isShapeKnown: false }).tellAll(early.claim)
+    new HaveTeller(new Map(), { ...holding([]), knowsShape: () => false }).tellAll(early.claim)
     expect(early.told).toEqual([])
   })
 
