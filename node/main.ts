@@ -51,6 +51,10 @@ export async function openNode(config: Config, options: NodeOptions): Promise<Sh
   tuneHeap()
   const { log } = options
   const undo: (() => Promise<void>)[] = []
+  // One handler that forgot a rejection must not end everybody else's transfers: it is logged as the fault that it is.
+  const onRejection = (error: unknown): void => log.error('a promise was rejected and nobody listened', { error })
+  process.on('unhandledRejection', onRejection)
+  undo.push(async () => void process.off('unhandledRejection', onRejection))
   const unwind = async (): Promise<void> => {
     for (const step of undo.splice(0).reverse()) await step().catch((error: unknown) => log.warn('a part did not stop cleanly', { error }))
   }

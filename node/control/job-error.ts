@@ -20,7 +20,7 @@ const WORLD_EXITS: Record<string, Record<string, { code: string; exit: number }>
     DENIED: { code: 'DENIED', exit: EXIT.badInput },
     CHANGED: { code: 'CHANGED', exit: EXIT.badInput },
     IO: { code: 'IO', exit: EXIT.badInput },
-    CORRUPT: { code: 'CORRUPT', exit: EXIT.damagedShare },
+    CORRUPT: { code: 'CORRUPT', exit: EXIT.badInput },
   },
   NetworkError: {
     UNREACHABLE: { code: 'NO_SEEDER', exit: EXIT.noSeeder },

@@ -297,7 +297,7 @@ export class SwarmHost {
     const group = groupOf(address, this.#parts.groupPrivate)
     this.#score.strike(peerId, group, kind, now)
     this.#parts.log.info('a peer broke the rules', { peer: peerId, kind })
-    if (this.#score.isBanned(peerId, group, now)) this.#parts.stack?.ban(peerId, now + SCORE.banMs)
+    if (this.#score.isBanned(peerId, group, now)) this.#parts.stack?.ban(peerId, now + (kind === 'fatal' ? SCORE.banFatalMs : SCORE.banMs))
   }
 
   /** Takes note of a possible peer and dials it if there is room. */

@@ -31,6 +31,7 @@ beforeAll(async () => {
 
 afterAll(async () => {
   await sandbox.clear()
+  for (const daemon of [a, b]) expect(daemon.log).not.toContain('nobody listened')
 })
 
 describe('share and get between two daemons', () => {
