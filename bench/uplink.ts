@@ -4,78 +4,42 @@
  * The sender and the receivers live in two network namespaces joined by a veth pair with a token bucket on the sender's side. There is no
  * other interface in them, so nothing can leave. Needs root and Linux; says so and is skipped where there is neither.
  */
-import { execFile } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
 import { mkdir, writeFile } from 'node:fs/promises'
-import { promisify } from 'node:util'
 import type { GetResult, PeerSummary, ShareResult } from '../node/control/api.ts'
 import type { Sandbox } from '../test/kit/daemons.ts'
+import { canMakeNamespaces, type Host, joinHosts, limitUplink } from '../test/kit/namespaces.ts'
 
-const run = promisify(execFile)
 const RECEIVERS = 4
 const MEBIBYTES = 8
 const RATE = '5mbit'
 
-const ip = (...args: string[]): Promise<unknown> => run('ip', args)
-
 export async function benchUplink(sandbox: Sandbox, say: (text: string) => void): Promise<void> {
-  if (process.platform !== 'linux' || process.getuid?.() !== 0) {
+  if (!canMakeNamespaces) {
     say('\nFour receivers on one uplink: skipped, network namespaces need root on Linux.')
     return
   }
-  const tag = randomBytes(2).toString('hex')
-  const [up, down] = [`shoal-up-${tag}`, `shoal-dn-${tag}`]
+  const { hosts, close } = await joinHosts('10.77.0')
+  const [up, down] = hosts
   try {
-    await joinNamespaces(up, down, tag)
+    await limitUplink(up, RATE)
     await transfer(sandbox, up, down, say)
   } finally {
-    for (const name of [up, down]) await ip('netns', 'del', name).catch(() => {}) // may not have been made
+    await close()
   }
 }
 
-async function joinNamespaces(up: string, down: string, tag: string): Promise<void> {
-  await ip('netns', 'add', up)
-  await ip('netns', 'add', down)
-  await ip('link', 'add', `u${tag}`, 'netns', up, 'type', 'veth', 'peer', 'name', `d${tag}`, 'netns', down)
-  for (const [name, device, address] of [
-    [up, `u${tag}`, '10.77.0.1/24'],
-    [down, `d${tag}`, '10.77.0.2/24'],
-  ] as const) {
-    await ip('-n', name, 'addr', 'add', address, 'dev', device)
-    await ip('-n', name, 'link', 'set', device, 'up')
-    await ip('-n', name, 'link', 'set', 'lo', 'up')
-  }
-  await run('ip', [
-    'netns',
-    'exec',
-    up,
-    'tc',
-    'qdisc',
-    'add',
-    'dev',
-    `u${tag}`,
-    'root',
-    'tbf',
-    'rate',
-    RATE,
-    'burst',
-    '32kbit',
-    'latency',
-    '400ms',
-  ])
-}
-
-async function transfer(sandbox: Sandbox, up: string, down: string, say: (text: string) => void): Promise<void> {
+async function transfer(sandbox: Sandbox, up: Host, down: Host, say: (text: string) => void): Promise<void> {
   const source = sandbox.path('uplink.bin')
   await writeFile(source, randomBytes(MEBIBYTES * 1_048_576))
-  const sender = await sandbox.daemon('uplink-sender', { prefix: ['ip', 'netns', 'exec', up], listen: '/ip4/10.77.0.1/tcp/0' })
+  const sender = await sandbox.daemon('uplink-sender', { prefix: up.prefix, listen: `/ip4/${up.address}/tcp/0` })
   const { link } = await sender.json<ShareResult>('share', source)
   const since = performance.now()
   const seconds = await Promise.all(
     Array.from({ length: RECEIVERS }, async (_, i) => {
       const receiver = await sandbox.daemon(`uplink-receiver-${i}`, {
-        prefix: ['ip', 'netns', 'exec', down],
-        listen: '/ip4/10.77.0.2/tcp/0',
+        prefix: down.prefix,
+        listen: `/ip4/${down.address}/tcp/0`,
         bootstrap: sender.addresses,
       })
       const out = sandbox.path(`uplink-out-${i}`)

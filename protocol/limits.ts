@@ -215,6 +215,10 @@ export const NETWORK = {
   /** Peers met before and dialled at start. */
   rememberedPeersMax: 256,
   rememberedDialsAtOnceMax: 8,
+  /** Peers that mDNS tells of. */
+  neighboursMax: 256,
+  neighbourDialsAtOnceMax: 4,
+  neighbourRetryMs: 30_000,
   providerValidityMs: 48 * 3_600_000,
 } as const
 

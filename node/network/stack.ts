@@ -17,6 +17,7 @@ import { FrameStream } from './frame-stream.ts'
 import { Gater } from './gater.ts'
 import { KnownPeers } from './known-peers.ts'
 import { createNode } from './libp2p-node.ts'
+import { Neighbours } from './neighbours.ts'
 import { asError, asNetworkError, NetworkError } from './network-error.ts'
 import { type NetworkPlan, networkPlan } from './plan.ts'
 import type { Remote } from './remote.ts'
@@ -92,6 +93,7 @@ export async function createStack(options: StackOptions): Promise<Stack> {
   node.addEventListener('connection:open', ({ detail }) => {
     if (detail.direction === 'outbound') known.remember(detail.remotePeer.toString(), detail.remoteAddr.toString())
   })
+  const neighbours = options.mdns ? new Neighbours({ node, log, now }) : null
   try {
     await node.start()
   } catch (thrown) {
@@ -101,7 +103,7 @@ export async function createStack(options: StackOptions): Promise<Stack> {
       cause,
     })
   }
-  return new NodeStack({ node, plan, dhts, budget, gater, known, entrances, log })
+  return new NodeStack({ node, plan, dhts, budget, gater, known, neighbours, entrances, log })
 }
 
 interface Parts {
@@ -111,6 +113,8 @@ interface Parts {
   budget: DialBudget
   gater: Gater
   known: KnownPeers
+  /** Null without mDNS. */
+  neighbours: Neighbours | null
   entrances: Multiaddr[]
   log: Log
 }
@@ -227,6 +231,7 @@ class NodeStack implements Stack {
   async #stop(): Promise<void> {
     const { node, known, log } = this.#parts
     this.#stopping.abort(new NetworkError('CLOSED', 'the network is stopping'))
+    this.#parts.neighbours?.stop()
     await known.close()
     const late = Promise.withResolvers<void>()
     const timer = setTimeout(late.resolve, WAITS.stopMs)
