@@ -63,9 +63,6 @@ export const WIRE = {
   creditBytesTotal: 32 * MIB,
   /** Unread bytes kept beyond granted credit: control frames in flight. */
   unreadSlackBytes: 128 * KIB,
-  /** Unsent bytes for one peer; then its requests are not read. */
-  unsentBytesPerPeer: 2 * MIB,
-  unsentBytesTotal: 32 * MIB,
   haveFramesPerSecondMax: 64,
   pexPeersMax: 50,
   pexIntervalMs: 60_000,
@@ -119,7 +116,6 @@ export const SWARM = {
   requestsTotalMax: 32,
   endgameCopiesMax: 2,
   peersPerShareMax: 40,
-  peersKnownMax: 3_000,
   failsBeforeSnub: 3,
   snubMs: 600_000,
   /** A slow sole source is kept as long as it makes this. */
@@ -137,12 +133,10 @@ export const SWARM = {
 /** Uploading: whom we serve. */
 export const UPLOAD = {
   slotsMax: 8,
-  optimisticMs: 30_000,
   /** A slot held longer than this while others wait counts no more: a slow reader must not block the others. */
   slotMs: 30_000,
-  /** Blocks in memory on their way to peers, slow readers included (unsentBytesTotal). */
+  /** Blocks in memory on their way to peers, slow readers included: 32 MiB. */
   activeMax: 32,
-  blockCacheBytes: 16 * MIB,
 } as const
 
 /** Strikes and bans (bounded maps; the user can lift them). */

@@ -3,21 +3,19 @@
  *
  * Pieces are opened and written as they arrive, in whatever order; blocks stored by an earlier, interrupted run are used first.
  */
-import { statfs } from 'node:fs/promises'
 import { basename } from 'node:path'
 import type { Entry } from '../../protocol/entry.ts'
 import { EXIT, FormatError } from '../../protocol/errors.ts'
-import { FETCH, FORMAT, STORAGE } from '../../protocol/limits.ts'
+import { FETCH, FORMAT } from '../../protocol/limits.ts'
 import type { ShareReader } from '../../protocol/reader.ts'
 import type { CatRequest, GetRequest, GetResult, JobEvent, ListedEntry, ListRequest } from '../control/api.ts'
 import { JobError } from '../control/api.ts'
 import { Extraction, type ExtractionResult } from '../storage/extract.ts'
-import { FileError } from '../storage/file-error.ts'
 import type { ShareRecord } from '../storage/records.ts'
 import type { JobEnvironment } from './environment.ts'
 import { removeShare } from './gc.ts'
 import type { LiveShare } from './live-share.ts'
-import { type OpenShare, parseReadable, readerOf, withShare } from './open.ts'
+import { checkSpace, type OpenShare, parseReadable, readerOf, withShare } from './open.ts'
 
 type OnEvent = (event: JobEvent) => void
 
@@ -190,14 +188,6 @@ function renameOf(reader: ShareReader, name: string | undefined): { rename: stri
   if (name === undefined) return null
   if (reader.files !== 1) throw new FormatError('L4', 'a link may name a file only where the share is one file')
   return { rename: name }
-}
-
-async function checkSpace(env: JobEnvironment, live: LiveShare): Promise<void> {
-  const missing = (live.dag?.shape.totalBytes ?? 0) - live.heldBlocks * FORMAT.blockBytes
-  const stats = await statfs(env.home)
-  const free = stats.bavail * stats.bsize
-  if (missing + STORAGE.freeBytesKept > free)
-    throw new FileError('NO_SPACE', `the home folder needs ${missing} bytes for sealed blocks and has ${free} free`, { path: env.home })
 }
 
 function recordOf(

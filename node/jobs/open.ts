@@ -1,8 +1,9 @@
 /**
  * What get, cat, ls and seed have in common: parse the link, hold the share, look for peers, give up when nobody is there.
  */
+import { statfs } from 'node:fs/promises'
 import { EXIT, FormatError } from '../../protocol/errors.ts'
-import { FIND } from '../../protocol/limits.ts'
+import { FIND, FORMAT, STORAGE } from '../../protocol/limits.ts'
 import { type Link, parseLink } from '../../protocol/link.ts'
 import { ShareReader } from '../../protocol/reader.ts'
 import type { Secret } from '../../protocol/secret.ts'
@@ -10,6 +11,7 @@ import { JobError, type JobEvent } from '../control/api.ts'
 import { nodePrimitives } from '../crypto/primitives.ts'
 import { parsePeerAddress } from '../network/peer-address.ts'
 import type { FoundPeer } from '../network/stack.ts'
+import { FileError } from '../storage/file-error.ts'
 import type { JobEnvironment } from './environment.ts'
 import { dropBlocks, removeShare } from './gc.ts'
 import type { LiveShare } from './live-share.ts'
@@ -153,4 +155,15 @@ function watchSeeders(
 function noSeeder(live: LiveShare): JobError {
   const left = live.fetchedBlocks > 0 ? `: the last one left after ${live.fetchedBlocks} blocks, which are kept` : ''
   return new JobError('NO_SEEDER', `no seeder is online for this link${left}`)
+}
+
+/** W2 for the sealed blocks: FileError NO_SPACE unless what is missing of the share fits into the home and leaves some room. */
+export async function checkSpace(env: JobEnvironment, live: LiveShare): Promise<void> {
+  const missingBytes = (live.dag?.shape.totalBytes ?? 0) - live.heldBlocks * FORMAT.blockBytes
+  const { bavail, bsize } = await statfs(env.home)
+  const freeBytes = bavail * bsize
+  if (missingBytes + STORAGE.freeBytesKept <= freeBytes) return
+  throw new FileError('NO_SPACE', `the home folder needs ${missingBytes} bytes for sealed blocks and has ${freeBytes} free`, {
+    path: env.home,
+  })
 }

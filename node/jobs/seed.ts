@@ -3,16 +3,14 @@
  *
  * Works with a seed link or a share link; the key of a share link is not used and not kept.
  */
-import { statfs } from 'node:fs/promises'
-import { FORMAT, STORAGE } from '../../protocol/limits.ts'
+import { FORMAT } from '../../protocol/limits.ts'
 import { parseLink } from '../../protocol/link.ts'
 import type { JobEvent, SeedRequest, SeedResult } from '../control/api.ts'
 import { nodePrimitives } from '../crypto/primitives.ts'
-import { FileError } from '../storage/file-error.ts'
 import type { ShareRecord } from '../storage/records.ts'
 import type { JobEnvironment } from './environment.ts'
 import type { LiveShare } from './live-share.ts'
-import { withShare } from './open.ts'
+import { checkSpace, withShare } from './open.ts'
 
 export async function seedJob(
   env: JobEnvironment,
@@ -24,7 +22,7 @@ export async function seedJob(
   return await withShare(env, link, request, onEvent, outer, async ({ live, holding, signal }) => {
     const before = { blocks: live.fetchedBlocks, bytes: live.fetchedBytes }
     const { shape } = await live.shapeKnown(signal)
-    await checkSpace(env.home, shape.totalBytes - live.heldBlocks * FORMAT.blockBytes)
+    await checkSpace(env, live)
     const known = await env.records.getShare(link.cid.text)
     const record: ShareRecord = known ?? {
       cid: link.cid.text,
@@ -85,11 +83,4 @@ export async function fetchAll(live: LiveShare, onEvent: (event: JobEvent) => vo
     signal.removeEventListener('abort', onAbort)
     stop()
   }
-}
-
-async function checkSpace(home: string, neededBytes: number): Promise<void> {
-  const stats = await statfs(home)
-  const free = stats.bavail * stats.bsize
-  if (neededBytes + STORAGE.freeBytesKept > free)
-    throw new FileError('NO_SPACE', `the home folder needs ${neededBytes} bytes and has ${free} free`, { path: home })
 }
