@@ -114,6 +114,10 @@ export const SWARM = {
   requestsPerPeerMin: 2,
   requestsPerPeerMax: 16,
   requestsTotalMax: 32,
+  /** Asked of proven peers even at a slow pace: enough that with as many downloaders as uploaders hardly any of them is idle. */
+  requestsTotalMin: 8,
+  /** All requests together cover what comes in this time. */
+  totalAheadMs: 6_000,
   endgameCopiesMax: 2,
   peersPerShareMax: 40,
   failsBeforeSnub: 3,
@@ -122,7 +126,9 @@ export const SWARM = {
   rateMinBytesPerSecond: 2 * KIB,
   /** Requests to one peer cover what it sends in this time. */
   queueAheadMs: 1_000,
-  /** A peer that never delivered gives its slot up after this long without a byte, when others wait for one. */
+  /** Before its first byte a request may wait for its turn: in a crowd of 30 on a line of 5 Mbit/s that takes up to 50 s. */
+  patienceMs: 60_000,
+  /** Silent for so long, what was asked may be copied elsewhere; and a peer that never delivered no longer holds others like it up. */
   coldMs: 3_000,
   /** Pause after a timeout, doubled with each fail. */
   coolMs: 5_000,
@@ -132,11 +138,16 @@ export const SWARM = {
 
 /** Uploading: whom we serve. */
 export const UPLOAD = {
+  /** Blocks on their way at once: two keep a line busy while the next is read; more only where that carries more. */
+  slotsMin: 2,
   slotsMax: 8,
-  /** A slot held longer than this while others wait counts no more: a slow reader must not block the others. */
+  /** A block holds its slot no longer than this while others wait: a slow reader must not block them. */
   slotMs: 30_000,
-  /** Blocks in memory on their way to peers, slow readers included: 32 MiB. */
-  activeMax: 32,
+  probeMs: 5_000,
+  /** One block in so many goes to whoever waits longest. */
+  optimisticEvery: 8,
+  /** Blocks in memory on their way to peers, slow readers included. */
+  leaseBytesMax: 32 * MIB,
 } as const
 
 /** Strikes and bans (bounded maps; the user can lift them). */

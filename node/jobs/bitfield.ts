@@ -37,23 +37,29 @@ export class Bitfield {
   }
 
   /** Maximal runs of held positions, ascending. */
-  *runs(): Generator<[first: number, count: number]> {
-    let first = -1
-    for (let i = 0; i < this.count; i++) {
-      if (this.has(i)) {
-        if (first < 0) first = i
-      } else if (first >= 0) {
-        yield [first, i - first]
-        first = -1
-      }
-    }
-    if (first >= 0) yield [first, this.count - first]
+  runs(): Generator<[first: number, count: number]> {
+    return runsOfBits(this.#bits, this.count)
   }
 
   /** The bits of a page that starts at `first`, a multiple of 8, at most `bytesMax` bytes long. A copy. */
   page(first: number, bytesMax: number): Uint8Array {
     return this.#bits.slice(first >> 3, (first >> 3) + bytesMax)
   }
+}
+
+/** Maximal runs of set bits among the first `count`, ascending. */
+export function* runsOfBits(bits: Uint8Array, count: number): Generator<[first: number, count: number]> {
+  const end = Math.min(bits.byteLength * 8, count)
+  let first = -1
+  for (let i = 0; i < end; i++) {
+    if (((bits[i >> 3] ?? 0) & (0x80 >> (i & 7))) !== 0) {
+      if (first < 0) first = i
+    } else if (first >= 0) {
+      yield [first, i - first]
+      first = -1
+    }
+  }
+  if (first >= 0) yield [first, end - first]
 }
 
 /** The same positions as maximal runs, ascending. */

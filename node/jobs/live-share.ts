@@ -16,7 +16,7 @@ import type { Log } from '../log.ts'
 import type { CloseReason, Have, PeerLink, PeerLinkHandlers } from '../network/peer-link.ts'
 import type { BlockStore } from '../storage/blocks.ts'
 import { DigestSet } from '../storage/digest-set.ts'
-import { Bitfield } from './bitfield.ts'
+import { Bitfield, runsOfBits } from './bitfield.ts'
 import { type Claim, HaveTeller } from './have-teller.ts'
 import { ItemMap } from './item-map.ts'
 import { storedBlock } from './stored.ts'
@@ -33,6 +33,8 @@ export interface LiveShareParts {
   /** A peer asked for a block that we hold: uploads.ts decides when it goes out. */
   onRequest(share: LiveShare, link: PeerLink, level: number, index: number): void
   onCancel(share: LiveShare, link: PeerLink, level: number, index: number): void
+  /** We became the only one in sight who has everything, or no longer are. */
+  onSole(share: LiveShare, isSole: boolean): void
   /** The peer sent a block that is not what its name says. */
   onBadBlock(share: LiveShare, link: PeerLink): void
 }
@@ -55,6 +57,7 @@ export class LiveShare implements PeerLinkHandlers {
   #engine: Swarm | null = null
   /** Wishes for leaves that may have no names yet, by what they say. */
   readonly #wanted = new Map<string, { first: number; count: number; priority: number }>()
+  #isSole = false
   #timer: NodeJS.Timeout | undefined
   /** What came over the wire since this share was opened, verified. */
   fetchedBlocks = 0
@@ -134,6 +137,7 @@ export class LiveShare implements PeerLinkHandlers {
     this.#feed({ type: 'peerJoined', peer })
     this.#peerHasRoot(claim)
     this.#teller.tellAll(claim)
+    this.#tellSole()
     try {
       const reason = await link.run(this, signal)
       this.#parts.log.debug('peer left', { peer, code: reason.code })
@@ -143,6 +147,7 @@ export class LiveShare implements PeerLinkHandlers {
         this.#claims.delete(peer)
         this.lastLinkedAt = this.#parts.now()
         this.#feed({ type: 'peerLeft', peer })
+        this.#tellSole()
       }
     }
   }
@@ -261,11 +266,12 @@ export class LiveShare implements PeerLinkHandlers {
     this.#peerHasRoot(claim)
     if (have.kind === 'all') {
       claim.hasAll = true
+      this.#tellSole()
       this.#feed({ type: 'peerHas', peer, first: 0, count: this.#map.itemCount })
     } else if (have.kind === 'range') {
       this.#peerHas(peer, have.first, have.count)
     } else if (have.kind === 'bitmap') {
-      this.#peerHasBitmap(peer, have.first, have.bits)
+      for (const [first, count] of runsOfBits(have.bits, this.#map.leafCount - have.first)) this.#peerHas(peer, have.first + first, count)
     }
     if (first) this.#teller.tellAll(claim)
   }
@@ -326,6 +332,13 @@ export class LiveShare implements PeerLinkHandlers {
   /** A second copy of the root node, asked for before the first came: it is no item of the engine any more. */
   #isLateRoot(level: number): boolean {
     return level === 255 && this.#dag !== null
+  }
+
+  #tellSole(): void {
+    const isSole = this.isComplete && this.#claims.size > 0 && ![...this.#claims.values()].some(({ hasAll }) => hasAll)
+    if (isSole === this.#isSole) return
+    this.#isSole = isSole
+    this.#parts.onSole(this, isSole)
   }
 
   readonly #expectedBytes = (level: number, index: number): number | null => this.#dag?.bytesOf(level, index) ?? null
@@ -427,19 +440,6 @@ export class LiveShare implements PeerLinkHandlers {
     const engine = this.#ensureEngine() // made now if need be: a peer says only once what it has
     if (this.#nodes.count > 0) this.#feedTo(engine, { type: 'peerHas', peer, first: this.#map.leafCount, count: this.#nodes.count }) // absent ones are answered so
     this.#feedTo(engine, { type: 'peerHas', peer, first, count })
-  }
-
-  #peerHasBitmap(peer: string, first: number, bits: Uint8Array): void {
-    let from = -1
-    const end = Math.min(bits.byteLength * 8, this.#map.leafCount - first)
-    for (let i = 0; i <= end; i++) {
-      const isSet = i < end && ((bits[i >> 3] ?? 0) & (0x80 >> (i & 7))) !== 0
-      if (isSet && from < 0) from = i
-      if (!isSet && from >= 0) {
-        this.#peerHas(peer, first + from, i - from)
-        from = -1
-      }
-    }
   }
 
   /** Wants those leaves of the range that have names and are not held. */

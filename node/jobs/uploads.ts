@@ -4,7 +4,7 @@
  * The machine says whose request is next; this reads the block (verified by the store on the way), writes it to the peer within its
  * credit, and reports what was sent. A block that turns out damaged is answered "not here" and is never offered again.
  */
-import { UPLOAD, WIRE } from '../../protocol/limits.ts'
+import { FORMAT, UPLOAD, WIRE } from '../../protocol/limits.ts'
 import { Upload, type UploadAction, type UploadEvent } from '../../protocol/swarm/upload.ts'
 import type { Log } from '../log.ts'
 import { groupOf } from '../network/peer-address.ts'
@@ -39,7 +39,7 @@ export class Uploads {
   join(share: LiveShare, link: PeerLink): void {
     const peer = clientOf(share, link)
     this.#clients.set(peer, { share, link })
-    this.#feed({ type: 'peerJoined', peer, group: groupOf(link.remote.address, this.#groupPrivate) })
+    this.#feed({ type: 'peerJoined', peer, group: groupOf(link.remote.address, this.#groupPrivate), share: share.cid.text })
   }
 
   leave(share: LiveShare, link: PeerLink): void {
@@ -50,11 +50,17 @@ export class Uploads {
   }
 
   requested(share: LiveShare, link: PeerLink, level: number, index: number): void {
-    this.#feed({ type: 'requested', peer: clientOf(share, link), level, index })
+    const bytes = share.dag?.bytesOf(level, index) ?? FORMAT.blockBytes
+    this.#feed({ type: 'requested', peer: clientOf(share, link), level, index, bytes })
   }
 
   cancelled(share: LiveShare, link: PeerLink, level: number, index: number): void {
     this.#feed({ type: 'cancelled', peer: clientOf(share, link), level, index })
+  }
+
+  /** Whether nobody who is connected has all of the share beside us. */
+  sole(share: LiveShare, isSole: boolean): void {
+    this.#feed({ type: 'sole', share: share.cid.text, isSole })
   }
 
   stop(): void {

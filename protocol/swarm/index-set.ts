@@ -1,18 +1,25 @@
 /**
- * A set of small integers that finds its next member under a mask fast: 32 members a word, and a summary that skips empty words.
+ * A set of small integers that finds its next member under a mask fast: 32 members a word, and three layers of summaries that skip what
+ * is empty, so that a search costs a few words in a set of a million.
  *
  * The swarm machine keeps one for each rarity, and asks "the next of these that this peer has".
  */
 
+/** Bits of layer n stand for words of layer n - 1; layer 0 holds the members. */
+const LAYERS = 4
+
 /** A set of indices below `size`. */
 export class IndexSet {
-  readonly words: Uint32Array
-  readonly #summary: Uint32Array
+  readonly #layers: Uint32Array[] = []
   #count = 0
 
   constructor(size: number) {
-    this.words = new Uint32Array(Math.ceil(size / 32))
-    this.#summary = new Uint32Array(Math.ceil(this.words.length / 32))
+    for (let bits = size; this.#layers.length < LAYERS; ) {
+      const words = Math.max(1, Math.ceil(bits / 32))
+      this.#layers.push(new Uint32Array(words))
+      if (words === 1) break
+      bits = words
+    }
   }
 
   get count(): number {
@@ -20,15 +27,19 @@ export class IndexSet {
   }
 
   has(index: number): boolean {
-    return (this.words[index >>> 5]! & (1 << (index & 31))) !== 0
+    return (this.#layers[0]![index >>> 5]! & (1 << (index & 31))) !== 0
   }
 
   /** False when it was there already. */
   add(index: number): boolean {
     if (this.has(index)) return false
-    const at = index >>> 5
-    this.words[at]! |= 1 << (index & 31)
-    this.#summary[at >>> 5]! |= 1 << (at & 31)
+    let at = index
+    for (const words of this.#layers) {
+      const word = words[at >>> 5]!
+      words[at >>> 5] = word | (1 << (at & 31))
+      if (word !== 0) break // counted above already
+      at >>>= 5
+    }
     this.#count++
     return true
   }
@@ -36,37 +47,43 @@ export class IndexSet {
   /** False when it was not there. */
   delete(index: number): boolean {
     if (!this.has(index)) return false
-    const at = index >>> 5
-    this.words[at]! &= ~(1 << (index & 31))
-    if (this.words[at] === 0) this.#summary[at >>> 5]! &= ~(1 << (at & 31))
+    let at = index
+    for (const words of this.#layers) {
+      const word = words[at >>> 5]! & ~(1 << (at & 31))
+      words[at >>> 5] = word
+      if (word !== 0) break
+      at >>>= 5
+    }
     this.#count--
     return true
   }
 
   /** The first member from `from` on, around the end, that is in `within` (null: all) and not in `without`; -1 when there is none. */
   findFrom(from: number, within: IndexSet | null, without: IndexSet | null): number {
-    if (this.#count === 0) return -1
-    const first = from >>> 5
-    const head = this.#bits(first, within, without) & (-1 << (from & 31))
-    if (head !== 0) return first * 32 + lowest(head)
-    const later = this.#scan(first + 1, this.words.length, within, without)
-    return later >= 0 ? later : this.#scan(0, first + 1, within, without)
+    if (this.#count === 0 || (within !== null && within.count === 0)) return -1
+    const top = this.#layers.length - 1
+    const later = this.#search(top, 0, from, within, without)
+    return later >= 0 || from === 0 ? later : this.#search(top, 0, 0, within, without)
   }
 
-  #bits(at: number, within: IndexSet | null, without: IndexSet | null): number {
-    const word = this.words[at]!
-    return (within === null ? word : word & within.words[at]!) & (without === null ? -1 : ~without.words[at]!)
-  }
-
-  #scan(from: number, to: number, within: IndexSet | null, without: IndexSet | null): number {
-    for (let group = from >>> 5; group * 32 < to; group++) {
-      let filled = this.#summary[group]!
-      if (group === from >>> 5) filled &= -1 << (from & 31)
-      for (; filled !== 0; filled &= filled - 1) {
-        const at = group * 32 + lowest(filled)
-        if (at >= to) return -1
-        const word = this.#bits(at, within, without)
-        if (word !== 0) return at * 32 + lowest(word)
+  /** The first match from `from` on below word `at` of a layer. */
+  #search(layer: number, at: number, from: number, within: IndexSet | null, without: IndexSet | null): number {
+    const words = this.#layers[layer]!
+    const shift = layer * 5
+    // The top layer may be several words long in a very large set; those below are one word of 32 children.
+    const end = layer === this.#layers.length - 1 ? words.length : at + 1
+    for (let word = layer === this.#layers.length - 1 ? from >>> (shift + 5) : at; word < end; word++) {
+      let bits = words[word]!
+      if (within !== null) bits &= within.#layers[layer]![word]!
+      if (layer === 0 && without !== null) bits &= ~without.#layers[0]![word]!
+      const first = from >>> shift
+      if (first >>> 5 === word) bits &= -1 << (first & 31)
+      else if (first >>> 5 > word) bits = 0
+      for (; bits !== 0; bits &= bits - 1) {
+        const child = word * 32 + lowest(bits)
+        if (layer === 0) return child
+        const found = this.#search(layer - 1, child, from, within, without)
+        if (found >= 0) return found
       }
     }
     return -1

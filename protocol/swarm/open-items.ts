@@ -1,9 +1,15 @@
-/** The items that wait to be asked for: one set for each priority and rarity, so that a pick never looks at all items. */
+/**
+ * The items that wait to be asked for: one set for each priority and rarity, so that a pick never looks at all items.
+ *
+ * The first priorities are for reading in order: there rarity does not count, and the lowest number comes first.
+ */
 import { assert } from '../errors.ts'
 import { IndexSet } from './index-set.ts'
 
 /** How many priorities there are: 0 comes first. */
 export const PRIORITIES = 4
+/** Priorities below this one are taken in the order of the items, the others rarest first. */
+export const ORDERED_PRIORITIES = 2
 /** From so many known holders on, one more makes no difference. */
 const RARITIES = 16
 
@@ -23,21 +29,26 @@ export class OpenItems {
 
   add(item: number, priority: number, holders: number): void {
     const at = place(priority, holders)
-    const bucket = this.#buckets[at] ?? new IndexSet(this.#itemCount)
-    this.#buckets[at] = bucket
-    assert(bucket.add(item), `item ${item} is open already`)
+    let bucket = this.#buckets[at]
+    if (bucket === undefined) {
+      bucket = new IndexSet(this.#itemCount)
+      this.#buckets[at] = bucket
+    }
+    assert(bucket.add(item), 'an item is opened twice')
     this.#count++
   }
 
   delete(item: number, priority: number, holders: number): void {
-    assert(this.#buckets[place(priority, holders)]?.delete(item) === true, `item ${item} is not open`)
+    assert(this.#buckets[place(priority, holders)]?.delete(item) === true, 'an item that is not open is closed')
     this.#count--
   }
 
-  /** The first by priority, then rarity, then order from `rotation` on; -1 when there is none. */
+  /** The first by priority, then by rarity and order from `rotation` on (or by order alone); -1 when there is none. */
   pick(rotation: number, within: IndexSet | null, without: IndexSet | null): number {
-    for (const bucket of this.#buckets) {
-      const item = bucket?.findFrom(rotation, within, without) ?? -1
+    for (let at = 0; at < this.#buckets.length; at++) {
+      const bucket = this.#buckets[at]
+      if (bucket === undefined || bucket.count === 0) continue
+      const item = bucket.findFrom(at < ORDERED_PRIORITIES * RARITIES ? 0 : rotation, within, without)
       if (item >= 0) return item
     }
     return -1
@@ -51,4 +62,5 @@ export class OpenItems {
   }
 }
 
-const place = (priority: number, holders: number): number => priority * RARITIES + Math.min(holders, RARITIES - 1)
+const place = (priority: number, holders: number): number =>
+  priority * RARITIES + (priority < ORDERED_PRIORITIES ? 0 : Math.min(holders, RARITIES - 1))

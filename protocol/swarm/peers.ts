@@ -11,10 +11,12 @@ export interface SwarmPeer {
   /** Asked and not delivered, in the order asked. */
   queue: number[]
   /** Delivered and being verified. */
-  checking: Set<number>
+  checking: number[]
   window: number
   /** It delivered a good block: from then on what it says it has counts in rarity. */
   isProven: boolean
+  /** Its first request takes one of the places that are kept for peers that never delivered. */
+  isTrial: boolean
   verified: number
   fails: number
   /** How often in a row requests were taken back: the pauses double. */
@@ -23,15 +25,16 @@ export interface SwarmPeer {
   coolUntilMs: number
   /** Nothing open that it has; until something changes. */
   isDry: boolean
-  /** When the request at the head of the queue came there, or the last byte came. */
-  lastByteMs: number
+  /** It is in line for being asked more. */
+  isInLine: boolean
+  isGone: boolean
+  /** When the request at the head of the queue came there, its first byte, and the last byte of any. */
   headSinceMs: number
+  headFirstMs: number
   headBytes: number
-  bytes: number
-  /** Bytes per second while it had something to do; 0 = not known yet. */
+  lastByteMs: number
+  /** Bytes per second while it had something to do, waiting included; 0 = not known yet. */
   rate: number
-  rateSinceMs: number
-  rateBytes: number
 }
 
 /** A peer of which nothing is known but that it is there. */
@@ -41,44 +44,42 @@ export function newPeer(key: string, have: IndexSet, window: number): SwarmPeer 
     have,
     refused: null,
     queue: [],
-    checking: new Set(),
+    checking: [],
     window,
     isProven: false,
+    isTrial: false,
     verified: 0,
     fails: 0,
     pauses: 0,
     snubbedUntilMs: 0,
     coolUntilMs: 0,
     isDry: false,
-    lastByteMs: 0,
+    isInLine: false,
+    isGone: false,
     headSinceMs: 0,
+    headFirstMs: 0,
     headBytes: 0,
-    bytes: 0,
+    lastByteMs: 0,
     rate: 0,
-    rateSinceMs: 0,
-    rateBytes: 0,
   }
 }
 
 /** Whether it can be asked for an item at all. */
 export function isHolder(peer: SwarmPeer, item: number): boolean {
-  return (peer.have === null || peer.have.has(item)) && peer.refused?.has(item) !== true
+  return (peer.have === null || peer.have.has(item)) && (peer.refused === null || !peer.refused.has(item))
 }
-
-const RATE_INTERVAL_MS = 1_000
 
 /** Bytes came in. */
 export function countBytes(peer: SwarmPeer, bytes: number, now: number): void {
+  if (peer.headBytes === 0) peer.headFirstMs = now
   peer.lastByteMs = now
   peer.headBytes += bytes
-  peer.bytes += bytes
-  peer.rateBytes += bytes
-  const spanMs = now - peer.rateSinceMs
-  if (spanMs < RATE_INTERVAL_MS) return
-  const rate = (peer.rateBytes * 1000) / spanMs
+}
+
+/** A block came in whole: `bytes` since it was at the head, waiting included. */
+export function countBlock(peer: SwarmPeer, bytes: number, now: number): void {
+  const rate = (bytes * 1000) / Math.max(1, now - peer.headSinceMs)
   peer.rate = peer.rate === 0 ? rate : peer.rate * 0.6 + rate * 0.4
-  peer.rateSinceMs = now
-  peer.rateBytes = 0
 }
 
 const PAUSE_DOUBLINGS_MAX = 6
@@ -91,10 +92,7 @@ export function pause(peer: SwarmPeer, firstMs: number, now: number): void {
 /** Something was asked of it. */
 export function pushRequest(peer: SwarmPeer, item: number, now: number): void {
   peer.queue.push(item)
-  if (peer.queue.length > 1) return
-  startHead(peer, now)
-  peer.rateSinceMs = now // time without work does not count
-  peer.rateBytes = 0
+  if (peer.queue.length === 1) startHead(peer, now)
 }
 
 /** A request ended, whichever way; false when there was none. */
@@ -108,7 +106,12 @@ export function takeRequest(peer: SwarmPeer, item: number, now: number): boolean
 
 /** The clock of the head of the queue starts anew. */
 export function startHead(peer: SwarmPeer, now: number): void {
-  peer.lastByteMs = now
   peer.headSinceMs = now
+  peer.headFirstMs = now
   peer.headBytes = 0
+}
+
+/** How long the request at the head has been without progress, and whether any byte of it has come. */
+export function headSilentMs(peer: SwarmPeer, now: number): number {
+  return now - (peer.headBytes === 0 ? peer.headSinceMs : peer.lastByteMs)
 }

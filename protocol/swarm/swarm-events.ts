@@ -4,11 +4,14 @@
 export interface SwarmLimits {
   requestsPerPeerMin: number
   requestsPerPeerMax: number
+  requestsTotalMin: number
   requestsTotalMax: number
+  totalAheadMs: number
   endgameCopiesMax: number
   failsBeforeSnub: number
   snubMs: number
   blockMs: number
+  patienceMs: number
   coldMs: number
   coolMs: number
   tickMs: number
@@ -21,7 +24,7 @@ export type SwarmEvent =
   | { type: 'peerJoined'; peer: string }
   | { type: 'peerHas'; peer: string; first: number; count: number }
   | { type: 'peerLeft'; peer: string }
-  /** Priority 0 comes first, 3 last. Asking again changes the priority of what is not had. */
+  /** Priority 0 comes first, 3 last; 0 and 1 are taken in order, 2 and 3 rarest first. Asking again changes the priority of what is not had. */
   | { type: 'want'; first: number; count: number; priority: number }
   /** On disk already. */
   | { type: 'have'; first: number; count: number }

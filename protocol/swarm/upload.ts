@@ -2,27 +2,36 @@
  * MACHINE: whom to serve next (states in README.md beside this file).
  *
  * Every peer has at most one block on its way. A free slot goes to the IP group with the fewest slots, then to the one that was served the
- * least, and within the group likewise, so a crowd behind one address gets what one neighbour gets. One slot in eight goes to whoever
- * waits longest, whatever was served: nobody starves.
+ * least, and within the group likewise, so a crowd behind one address gets what one neighbour gets. One block in eight goes to whoever waits
+ * longest, whatever was served: nobody starves. Where we are the only seeder, blocks that never left go before all others: the crowd can spread
+ * those itself once they are out. How many slots there are follows from whether more of them carry more.
  */
 import { assert } from '../errors.ts'
+import { Copies } from './copies.ts'
+import { Slots } from './slots.ts'
 
 /** Numbers of UPLOAD and WIRE that this machine needs. */
 export interface UploadLimits {
+  slotsMin: number
   slotsMax: number
   slotMs: number
-  activeMax: number
+  optimisticEvery: number
+  leaseBytesMax: number
+  probeMs: number
   requestsQueuedMax: number
 }
 
 export type UploadEvent =
-  /** `group` is the IP group of the peer, '' when it has none: then it stands for itself. */
-  | { type: 'peerJoined'; peer: string; group: string }
+  /** `peer` is one peer of one share. `group` is its IP group, '' when it has none: then it stands for itself. */
+  | { type: 'peerJoined'; peer: string; group: string; share: string }
   | { type: 'peerLeft'; peer: string }
-  | { type: 'requested'; peer: string; level: number; index: number }
+  /** `bytes`: how long the block is. */
+  | { type: 'requested'; peer: string; level: number; index: number; bytes: number }
   | { type: 'cancelled'; peer: string; level: number; index: number }
   /** What `serve` started is over, with so many bytes sent; also when it was cancelled or failed. */
   | { type: 'served'; peer: string; bytes: number }
+  /** Whether nobody who is connected has all of the share beside us. */
+  | { type: 'sole'; share: string; isSole: boolean }
   | { type: 'tick' }
 
 export interface UploadAction {
@@ -35,25 +44,30 @@ export interface UploadAction {
 interface Wish {
   level: number
   index: number
+  bytes: number
   sinceMs: number
 }
 
 /** What was served, counted from where the others stood when this one began to wait: no credit is saved up in absence. */
 interface Account {
   bytes: number
+  /** Blocks on their way. */
+  active: number
 }
 
 interface UploadPeer {
   key: string
-  group: string
+  share: string
+  group: Group
   account: Account
   queue: Wish[]
-  /** Since when it holds a slot. */
-  activeSinceMs: number | null
-  isOptimistic: boolean
+  /** What is on its way to it. */
+  serving: Wish | null
+  startedMs: number
 }
 
 interface Group {
+  name: string
   account: Account
   peers: Set<UploadPeer>
 }
@@ -63,160 +77,218 @@ export class Upload {
   readonly #limits: UploadLimits
   readonly #peers = new Map<string, UploadPeer>()
   readonly #groups = new Map<string, Group>()
-  #activeCount = 0
+  readonly #active = new Set<UploadPeer>()
+  /** Peers with a wish and nothing on its way. */
+  readonly #waiting = new Set<UploadPeer>()
+  readonly #slots: Slots
+  /** By share: what left already, where we are the only seeder. */
+  readonly #copies = new Map<string, Copies>()
+  #leasedBytes = 0
+  #turn = 0
+  /** When the last event came. */
+  #nowMs = Number.NEGATIVE_INFINITY
 
   constructor(limits: UploadLimits) {
     this.#limits = limits
+    this.#slots = new Slots(limits)
+  }
+
+  /** Bytes of blocks that are on their way, in memory. */
+  get leasedBytes(): number {
+    return this.#leasedBytes
   }
 
   /** Feed one event; perform all actions before the next. */
   handle(event: UploadEvent, now: number): UploadAction[] {
-    if (event.type === 'peerJoined') this.#join(event.peer, event.group)
+    if (event.type === 'peerJoined') this.#join(event)
+    else if (event.type === 'sole') this.#setSole(event.share, event.isSole)
     else if (event.type !== 'tick') this.#apply(event, now)
-    return this.#fill(now)
+    this.#nowMs = now
+    const actions: UploadAction[] = []
+    if (this.#waiting.size > 0) this.#fill(now, actions)
+    return actions
   }
 
   /** When `tick` can free a slot; undefined while there is no need. */
   nextTimeout(): number | undefined {
-    let earliest: number | undefined
-    let isWaiting = false
-    for (const peer of this.#peers.values()) {
-      if (peer.activeSinceMs === null) isWaiting ||= peer.queue.length > 0
-      else earliest = Math.min(earliest ?? Number.POSITIVE_INFINITY, peer.activeSinceMs + this.#limits.slotMs)
+    if (this.#waiting.size === 0 || this.#active.size === 0) return undefined
+    let earliest = Number.POSITIVE_INFINITY
+    for (const peer of this.#active) {
+      const overMs = peer.startedMs + this.#slots.patienceMs(peer.serving?.bytes ?? 0)
+      if (overMs > this.#nowMs) earliest = Math.min(earliest, overMs)
     }
-    return isWaiting && this.#activeCount < this.#limits.activeMax ? earliest : undefined
+    return earliest === Number.POSITIVE_INFINITY ? undefined : earliest
   }
 
   checkInvariants(): void {
-    const peers = [...this.#peers.values()]
-    assert(peers.filter((peer) => peer.activeSinceMs !== null).length === this.#activeCount, 'active count')
-    assert(this.#activeCount <= this.#limits.activeMax, 'too many active')
-    for (const peer of peers) {
-      assert(peer.queue.length <= this.#limits.requestsQueuedMax, `queue of ${peer.key}`)
-      assert(this.#groups.get(peer.group)?.peers.has(peer) === true, `${peer.key} is in no group`)
+    const { requestsQueuedMax, leaseBytesMax } = this.#limits
+    let leased = 0
+    for (const peer of this.#peers.values()) {
+      assert(peer.queue.length <= requestsQueuedMax, `queue of ${peer.key}`)
+      assert(this.#groups.get(peer.group.name) === peer.group && peer.group.peers.has(peer), `${peer.key} is in no group`)
+      assert(this.#waiting.has(peer) === (peer.serving === null && peer.queue.length > 0), `${peer.key} waits`)
+      assert(this.#active.has(peer) === (peer.serving !== null), `${peer.key} is active`)
+      assert(peer.account.active === (peer.serving === null ? 0 : 1), `slots of ${peer.key}`)
+      leased += peer.serving?.bytes ?? 0
     }
-    for (const group of this.#groups.values()) assert(group.peers.size > 0, 'empty group')
+    assert(leased === this.#leasedBytes, 'leased bytes')
+    assert(leased <= leaseBytesMax, 'too much on its way')
+    for (const { peers, account } of this.#groups.values()) {
+      assert(peers.size > 0, 'empty group')
+      assert(account.active === [...peers].filter(({ serving }) => serving !== null).length, 'slots of a group')
+    }
   }
 
-  #join(key: string, groupName: string): void {
+  #join({ peer: key, group: groupName, share }: Extract<UploadEvent, { type: 'peerJoined' }>): void {
     assert(!this.#peers.has(key), `${key} joined twice`)
     const name = groupName === '' ? `peer ${key}` : groupName
-    const group = this.#groups.get(name) ?? { account: { bytes: floorOf([...this.#groups.values()]) }, peers: new Set() }
-    const account = { bytes: floorOf([...group.peers]) }
-    const peer: UploadPeer = { key, group: name, account, queue: [], activeSinceMs: null, isOptimistic: false }
+    let group = this.#groups.get(name)
+    if (group === undefined) {
+      group = { name, account: { bytes: floorOf(this.#groups.values(), () => true), active: 0 }, peers: new Set() }
+      this.#groups.set(name, group)
+    }
+    const account = { bytes: floorOf(group.peers, () => true), active: 0 }
+    const peer: UploadPeer = { key, share, group, account, queue: [], serving: null, startedMs: 0 }
     group.peers.add(peer)
-    this.#groups.set(name, group)
     this.#peers.set(key, peer)
   }
 
-  #apply(event: Exclude<UploadEvent, { type: 'peerJoined' | 'tick' }>, now: number): void {
+  #setSole(share: string, isSole: boolean): void {
+    if (!isSole) this.#copies.delete(share)
+    else if (!this.#copies.has(share)) this.#copies.set(share, new Copies())
+  }
+
+  #apply(event: Exclude<UploadEvent, { type: 'peerJoined' | 'sole' | 'tick' }>, now: number): void {
     const peer = this.#peers.get(event.peer)
     if (peer === undefined) return // late news of a peer that left
-    const group = this.#groups.get(peer.group)
-    assert(group !== undefined, 'a peer without a group')
     switch (event.type) {
-      case 'peerLeft':
-        this.#free(peer)
-        this.#peers.delete(peer.key)
-        group.peers.delete(peer)
-        if (group.peers.size === 0) this.#groups.delete(peer.group)
-        return
       case 'requested':
         assert(peer.queue.length < this.#limits.requestsQueuedMax, 'the session lets no more through')
-        if (peer.queue.length === 0 && peer.activeSinceMs === null) this.#returned(peer, group)
-        peer.queue.push({ level: event.level, index: event.index, sinceMs: now })
+        if (peer.queue.length === 0 && peer.serving === null) this.#returned(peer)
+        peer.queue.push({ level: event.level, index: event.index, bytes: event.bytes, sinceMs: now })
+        if (peer.serving === null) this.#waiting.add(peer)
         return
-      case 'cancelled':
-        peer.queue = peer.queue.filter(({ level, index }) => level !== event.level || index !== event.index)
+      case 'cancelled': {
+        const at = peer.queue.findIndex(({ level, index }) => level === event.level && index === event.index)
+        if (at >= 0) peer.queue.splice(at, 1)
+        if (peer.queue.length === 0) this.#waiting.delete(peer)
         return
-      case 'served':
-        this.#free(peer)
+      }
+      case 'served': {
+        const served = this.#free(peer)
+        // What did not arrive whole is as good as never sent.
+        if (served !== null && event.bytes < served.bytes) this.#copies.get(peer.share)?.takeBack(served.level, served.index)
         peer.account.bytes += event.bytes
-        group.account.bytes += event.bytes
+        peer.group.account.bytes += event.bytes
+        this.#slots.count(event.bytes, this.#waiting.size > 0, now)
+        if (peer.queue.length > 0) this.#waiting.add(peer)
+        return
+      }
+      case 'peerLeft': {
+        const cut = this.#free(peer)
+        if (cut !== null) this.#copies.get(peer.share)?.takeBack(cut.level, cut.index)
+        this.#waiting.delete(peer)
+        this.#peers.delete(peer.key)
+        peer.group.peers.delete(peer)
+        if (peer.group.peers.size === 0) this.#groups.delete(peer.group.name)
+      }
     }
   }
 
   /** It wanted nothing for a while: it starts level with those that did. */
-  #returned(peer: UploadPeer, group: Group): void {
-    const isBusy = (other: UploadPeer): boolean => other.queue.length > 0 || other.activeSinceMs !== null
-    peer.account.bytes = Math.max(peer.account.bytes, floorOf([...group.peers].filter(isBusy)))
-    if ([...group.peers].some(isBusy)) return
-    const busy = [...this.#groups.values()].filter((other) => [...other.peers].some(isBusy))
-    group.account.bytes = Math.max(group.account.bytes, floorOf(busy))
+  #returned(peer: UploadPeer): void {
+    const isBusy = (other: UploadPeer): boolean => other.queue.length > 0 || other.serving !== null
+    const group = peer.group
+    peer.account.bytes = Math.max(peer.account.bytes, floorOf(group.peers, isBusy))
+    for (const other of group.peers) if (isBusy(other)) return
+    let low: number | null = null
+    for (const other of this.#waiting) low = Math.min(low ?? other.group.account.bytes, other.group.account.bytes)
+    for (const other of this.#active) low = Math.min(low ?? other.group.account.bytes, other.group.account.bytes)
+    group.account.bytes = Math.max(group.account.bytes, low ?? 0)
   }
 
-  #free(peer: UploadPeer): void {
-    if (peer.activeSinceMs === null) return
-    peer.activeSinceMs = null
-    peer.isOptimistic = false
-    this.#activeCount--
+  #free(peer: UploadPeer): Wish | null {
+    const { serving } = peer
+    if (serving === null) return null
+    peer.serving = null
+    peer.account.active--
+    peer.group.account.active--
+    this.#active.delete(peer)
+    this.#leasedBytes -= serving.bytes
+    return serving
   }
 
-  #fill(now: number): UploadAction[] {
-    const actions: UploadAction[] = []
-    let [fresh, hasOptimistic] = [0, false]
-    for (const peer of this.#peers.values()) {
-      // A slow reader keeps what it has begun, but not the slot.
-      if (peer.activeSinceMs === null || now - peer.activeSinceMs >= this.#limits.slotMs) continue
-      fresh++
-      hasOptimistic ||= peer.isOptimistic
-    }
-    while (fresh < this.#limits.slotsMax && this.#activeCount < this.#limits.activeMax) {
-      const isOptimistic = !hasOptimistic && fresh > 0
-      const peer = isOptimistic ? this.#longestWaiting() : this.#leastServed()
-      const wish = peer?.queue.shift()
-      if (peer === null || wish === undefined) break
-      hasOptimistic ||= isOptimistic
-      peer.activeSinceMs = now
-      peer.isOptimistic = isOptimistic
-      this.#activeCount++
-      fresh++
+  #fill(now: number, actions: UploadAction[]): void {
+    let fresh = 0
+    // A slow reader keeps what it has begun, but not the slot.
+    for (const peer of this.#active) if (!this.#isOver(peer, now)) fresh++
+    for (; fresh < this.#slots.open && this.#waiting.size > 0; fresh++) {
+      const peer = this.#next(this.#turn % this.#limits.optimisticEvery === this.#limits.optimisticEvery - 1)
+      const wish = this.#wishOf(peer)
+      if (this.#leasedBytes + wish.bytes > this.#limits.leaseBytesMax) return
+      this.#turn++
+      this.#serve(peer, wish, now)
       actions.push({ type: 'serve', peer: peer.key, level: wish.level, index: wish.index })
     }
-    return actions
   }
 
-  #longestWaiting(): UploadPeer | null {
-    return least(this.#peers.values(), (peer) => (isWaiting(peer) ? [peer.queue[0]!.sinceMs] : null))
+  #isOver(peer: UploadPeer, now: number): boolean {
+    return now - peer.startedMs >= this.#slots.patienceMs(peer.serving?.bytes ?? 0)
   }
 
-  #leastServed(): UploadPeer | null {
-    const group = least(this.#groups.values(), ({ peers, account }) => {
-      let active = 0
-      let hasWaiting = false
-      for (const peer of peers) {
-        if (peer.activeSinceMs !== null) active++
-        hasWaiting ||= isWaiting(peer)
-      }
-      return hasWaiting ? [active, account.bytes] : null
-    })
-    return group === null ? null : least(group.peers, (peer) => (isWaiting(peer) ? [peer.account.bytes, peer.queue[0]!.sinceMs] : null))
+  #serve(peer: UploadPeer, wish: Wish, now: number): void {
+    peer.queue.splice(peer.queue.indexOf(wish), 1)
+    peer.serving = wish
+    peer.startedMs = now
+    peer.account.active++
+    peer.group.account.active++
+    this.#waiting.delete(peer)
+    this.#active.add(peer)
+    this.#leasedBytes += wish.bytes
+    this.#copies.get(peer.share)?.add(wish.level, wish.index)
+  }
+
+  /** Its oldest wish; where we are the only seeder, the oldest for a block that never left. */
+  #wishOf(peer: UploadPeer): Wish {
+    const copies = this.#copies.get(peer.share)
+    return (copies === undefined ? undefined : peer.queue.find(({ level, index }) => !copies.has(level, index))) ?? peer.queue[0]!
+  }
+
+  /** First copies before others; then by fairness, or by patience when it is its turn. */
+  #next(isOptimistic: boolean): UploadPeer {
+    let best: UploadPeer | null = null
+    let isBestFirst = false
+    let bestSinceMs = 0
+    for (const peer of this.#waiting) {
+      const { level, index, sinceMs } = this.#wishOf(peer)
+      const isFirst = this.#copies.get(peer.share)?.has(level, index) !== true
+      const isBetter =
+        best === null ||
+        (isFirst !== isBestFirst ? isFirst : isOptimistic ? sinceMs < bestSinceMs : isFairer(peer, sinceMs, best, bestSinceMs))
+      if (!isBetter) continue
+      best = peer
+      isBestFirst = isFirst
+      bestSinceMs = sinceMs
+    }
+    assert(best !== null, 'nobody waits')
+    return best
   }
 }
 
-const isWaiting = (peer: UploadPeer): boolean => peer.activeSinceMs === null && peer.queue.length > 0
+/** Whether `peer` is to be served before `other`: by slots and bytes of the group, then by its own bytes, then by how long it waits. */
+function isFairer(peer: UploadPeer, sinceMs: number, other: UploadPeer, otherSinceMs: number): boolean {
+  const [mine, theirs] = [peer.group.account, other.group.account]
+  if (peer.group !== other.group) {
+    if (mine.active !== theirs.active) return mine.active < theirs.active
+    if (mine.bytes !== theirs.bytes) return mine.bytes < theirs.bytes
+  }
+  if (peer.account.bytes !== other.account.bytes) return peer.account.bytes < other.account.bytes
+  return sinceMs < otherSinceMs
+}
 
-/** The smallest of the accounts, 0 without any. */
-function floorOf(holders: { account: Account }[]): number {
+/** The smallest of the accounts that count, 0 without any. */
+function floorOf<T extends { account: Account }>(holders: Iterable<T>, counts: (holder: T) => boolean): number {
   let low: number | null = null
-  for (const { account } of holders) low = Math.min(low ?? account.bytes, account.bytes)
+  for (const holder of holders) if (counts(holder)) low = Math.min(low ?? holder.account.bytes, holder.account.bytes)
   return low ?? 0
-}
-
-/** The candidate with the smallest rank, compared number by number; those ranked null do not count. */
-function least<T>(candidates: Iterable<T>, rankOf: (candidate: T) => number[] | null): T | null {
-  let best: T | null = null
-  let bestRank: number[] | null = null
-  for (const candidate of candidates) {
-    const rank = rankOf(candidate)
-    if (rank === null || (bestRank !== null && !isBefore(rank, bestRank))) continue
-    best = candidate
-    bestRank = rank
-  }
-  return best
-}
-
-function isBefore(a: number[], b: number[]): boolean {
-  for (let i = 0; i < a.length; i++) if (a[i] !== b[i]) return a[i]! < b[i]!
-  return false
 }

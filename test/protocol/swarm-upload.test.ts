@@ -23,29 +23,67 @@ class Yard {
   }
 
   join(peer: string, group: string, wishes = 4): void {
-    this.feed({ type: 'peerJoined', peer, group })
+    this.feed({ type: 'peerJoined', peer, group, share: 'share' })
     for (let i = 0; i < wishes; i++) this.wish(peer)
   }
 
   wish(peer: string): UploadAction[] {
-    return this.feed({ type: 'requested', peer, level: 0, index: this.#index++ })
+    return this.feed({ type: 'requested', peer, level: 0, index: this.#index++, bytes: BLOCK })
+  }
+
+  /** What is on its way to a peer is over. */
+  finish(peer: string, bytes = BLOCK): UploadAction[] {
+    this.active.splice(
+      this.active.findIndex((action) => action.peer === peer),
+      1,
+    )
+    return this.feed({ type: 'served', peer, bytes })
   }
 
   /** The block that was started first is through; its peer asks for another. */
-  serveOne(pick = 0): void {
+  serveOne(pick = 0, spanMs = 100): void {
     const [{ peer }] = this.active.splice(pick, 1) as [UploadAction]
     this.served.set(peer, (this.served.get(peer) ?? 0) + 1)
-    this.now += 100
+    this.now += spanMs
     this.wish(peer)
     this.feed({ type: 'served', peer, bytes: BLOCK })
   }
 }
 
 describe('upload', () => {
-  it('serves eight peers at a time, one block each', () => {
+  it('begins with three blocks at a time, one a peer', () => {
     const yard = new Yard()
     for (let i = 0; i < 20; i++) yard.join(`p${i}`, `group${i}`)
-    expect(yard.active.length).toBe(UPLOAD.slotsMax)
+    expect(yard.active.length).toBe(UPLOAD.slotsMin + 1)
+  })
+
+  it('serves more at once only as long as that carries more: two on one slow line, eight to many slow readers', () => {
+    const line = new Yard()
+    for (let i = 0; i < 20; i++) line.join(`p${i}`, `group${i}`)
+    for (let i = 0; i < 400; i++) line.serveOne(0, 1_700) // one after another, whatever number is on its way
+    expect(line.active.length).toBeLessThanOrEqual(UPLOAD.slotsMin + 1)
+    const readers = new Yard()
+    for (let i = 0; i < 20; i++) readers.join(`p${i}`, `group${i}`)
+    for (let i = 0; i < 400; i++) readers.serveOne(0, 1_700 / readers.active.length) // each reader at its own pace
+    expect(readers.active.length).toBeGreaterThanOrEqual(UPLOAD.slotsMax - 1)
+  })
+
+  it('where it is the only seeder, serves what never left before anything else, and again what did not arrive', () => {
+    const yard = new Yard()
+    yard.feed({ type: 'sole', share: 'share', isSole: true })
+    for (let i = 0; i < 6; i++) yard.feed({ type: 'peerJoined', peer: `p${i}`, group: '', share: 'share' })
+    const ask = (peer: string, index: number) => yard.feed({ type: 'requested', peer, level: 0, index, bytes: BLOCK })
+    for (let i = 0; i < 5; i++) ask(`p${i}`, 7) // all want the same
+    ask('p5', 8)
+    ask('p5', 9)
+    expect(yard.active.map(({ index }) => index)).toEqual([7, 7, 7])
+    yard.finish('p0')
+    expect(yard.active.at(-1)).toEqual({ type: 'serve', peer: 'p5', level: 0, index: 8 })
+    yard.finish('p5', BLOCK / 2)
+    expect(yard.active.at(-1)).toEqual({ type: 'serve', peer: 'p5', level: 0, index: 9 })
+    ask('p0', 8)
+    yard.finish('p1')
+    expect(yard.active.at(-1)).toEqual({ type: 'serve', peer: 'p0', level: 0, index: 8 })
   })
 
   it('gives thirty honest peers and a crowd of fifty behind one address what thirty-one neighbours would get', () => {
@@ -74,27 +112,24 @@ describe('upload', () => {
   it('slow readers keep their blocks but not the slots, and never more than the memory for them', () => {
     const yard = new Yard()
     for (let i = 0; i < 60; i++) yard.join(`slow${i}`, `group${i}`)
-    expect(yard.upload.nextTimeout()).toBe(UPLOAD.slotMs)
-    const counts: number[] = []
-    for (let i = 0; i < 5; i++) {
-      yard.now += UPLOAD.slotMs
+    for (let now = yard.upload.nextTimeout(); now !== undefined && now < 200_000; now = yard.upload.nextTimeout()) {
+      yard.now = now
       yard.feed({ type: 'tick' })
-      counts.push(yard.active.length)
     }
-    expect(counts).toEqual([16, 24, 32, 32, 32])
-    expect(yard.upload.nextTimeout()).toBeUndefined()
+    expect(yard.active.length).toBe(UPLOAD.leaseBytesMax / BLOCK)
+    expect(yard.upload.leasedBytes).toBe(UPLOAD.leaseBytesMax)
   })
 
   it('does not start what was cancelled, and forgets a peer that left', () => {
     const yard = new Yard()
-    for (let i = 0; i < 9; i++) yard.feed({ type: 'peerJoined', peer: `p${i}`, group: '' })
-    for (let i = 0; i < 9; i++) yard.feed({ type: 'requested', peer: `p${i}`, level: 0, index: i })
-    yard.feed({ type: 'cancelled', peer: 'p8', level: 0, index: 8 })
-    expect(yard.feed({ type: 'served', peer: 'p0', bytes: BLOCK })).toEqual([])
-    yard.feed({ type: 'requested', peer: 'p8', level: 1, index: 3 })
-    expect(yard.active.at(-1)).toEqual({ type: 'serve', peer: 'p8', level: 1, index: 3 })
-    yard.feed({ type: 'peerLeft', peer: 'p8' })
-    expect(yard.feed({ type: 'served', peer: 'p8', bytes: BLOCK })).toEqual([])
+    for (let i = 0; i < 4; i++) yard.feed({ type: 'peerJoined', peer: `p${i}`, group: '', share: 'share' })
+    for (let i = 0; i < 4; i++) yard.feed({ type: 'requested', peer: `p${i}`, level: 0, index: i, bytes: BLOCK })
+    yard.feed({ type: 'cancelled', peer: 'p3', level: 0, index: 3 })
+    expect(yard.finish('p0')).toEqual([])
+    yard.feed({ type: 'requested', peer: 'p3', level: 1, index: 3, bytes: 1000 })
+    expect(yard.active.at(-1)).toEqual({ type: 'serve', peer: 'p3', level: 1, index: 3 })
+    yard.feed({ type: 'peerLeft', peer: 'p3' })
+    expect(yard.finish('p3')).toEqual([])
   })
 
   it('whatever comes, invariants hold and every wish of a peer that stays is served in the end', () => {

@@ -1,0 +1,52 @@
+/** How much to ask: of one peer, of all, and of those that have yet to show what they are worth. Arithmetic of the swarm machine. */
+import { headSilentMs, type SwarmPeer } from './peers.ts'
+import type { SwarmLimits } from './swarm-events.ts'
+
+/** Rounds a window up from a quarter of an item on: a pause between two requests costs a round trip. */
+const WINDOW_BIAS = 0.25
+
+/** Enough under way over all proven peers to cover some seconds at the present pace: more would only stand in other people's queues. */
+export function totalWindow(limits: SwarmLimits, bytesPerSecond: number): number {
+  const { requestsTotalMin, requestsTotalMax, totalAheadMs, itemBytes } = limits
+  if (bytesPerSecond === 0) return requestsTotalMax
+  return Math.min(requestsTotalMax, Math.max(requestsTotalMin, Math.ceil((bytesPerSecond * totalAheadMs) / 1000 / itemBytes)))
+}
+
+/** Beside peers that deliver, those that never did get a quarter of the places: promises must not crowd out deeds. */
+export function trialsMax(limits: SwarmLimits, total: number, provenCount: number): number {
+  return provenCount === 0 ? limits.requestsTotalMax : Math.max(2, total >>> 2)
+}
+
+/** Enough to keep a peer busy for a while at its pace; one item for a peer that never delivered. */
+export function windowOf(limits: SwarmLimits, peer: SwarmPeer): number {
+  if (!peer.isProven) return 1 - peer.checking.length
+  if (peer.rate === 0) return peer.window
+  return Math.min(peer.window, 1 + Math.round((peer.rate * limits.queueAheadMs) / 1000 / limits.itemBytes + WINDOW_BIAS))
+}
+
+/** Whether what it was asked should be sought elsewhere. */
+export function isLate(limits: SwarmLimits, peer: SwarmPeer, now: number): boolean {
+  if (peer.queue.length === 0) return false
+  // Before the first byte it may be serving others; once a block has begun it has to go on.
+  if (peer.headBytes === 0) return headSilentMs(peer, now) >= limits.patienceMs
+  const sinceFirstMs = now - peer.headFirstMs
+  const isCrawling = sinceFirstMs >= limits.blockMs && peer.headBytes * 1000 < limits.rateMinBytesPerSecond * sinceFirstMs
+  return isCrawling || headSilentMs(peer, now) >= limits.blockMs
+}
+
+/** How long an item will take where it was asked: for ever where no byte comes, not known (0) where the first ones still may. */
+export function waitMs(limits: SwarmLimits, peer: SwarmPeer, item: number, now: number): number {
+  if (headSilentMs(peer, now) >= limits.coldMs) return Number.POSITIVE_INFINITY
+  // A block that has been coming for a while shows the pace of now better than those before it.
+  const sinceFirstMs = peer.headBytes === 0 ? 0 : now - peer.headFirstMs
+  const rate = sinceFirstMs >= 1_000 ? (peer.headBytes * 1000) / sinceFirstMs : peer.rate
+  if (rate === 0) return 0
+  const aheadBytes = (peer.queue.indexOf(item) + 1) * limits.itemBytes - peer.headBytes
+  return (aheadBytes * 1000) / rate
+}
+
+/** How long one more item would take at this peer. */
+export function ownWaitMs(limits: SwarmLimits, peer: SwarmPeer): number {
+  if (peer.rate === 0) return limits.coldMs
+  return ((peer.queue.length + 1) * limits.itemBytes * 1000) / peer.rate
+}
