@@ -115,7 +115,7 @@ export const SWARM = {
   requestsPerPeerMax: 16,
   requestsTotalMax: 32,
   /** Asked of proven peers even at a slow pace: enough that with as many downloaders as uploaders hardly any of them is idle. */
-  requestsTotalMin: 8,
+  requestsTotalMin: 12,
   /** All requests together cover what comes in this time. */
   totalAheadMs: 6_000,
   endgameCopiesMax: 2,

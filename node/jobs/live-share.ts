@@ -33,8 +33,8 @@ export interface LiveShareParts {
   /** A peer asked for a block that we hold: uploads.ts decides when it goes out. */
   onRequest(share: LiveShare, link: PeerLink, level: number, index: number): void
   onCancel(share: LiveShare, link: PeerLink, level: number, index: number): void
-  /** We became the only one in sight who has everything, or no longer are. */
-  onSole(share: LiveShare, isSole: boolean): void
+  /** We became the only one in sight who has everything; or with 0 no longer are. */
+  onSole(share: LiveShare, leafCount: number): void
   /** The peer sent a block that is not what its name says. */
   onBadBlock(share: LiveShare, link: PeerLink): void
 }
@@ -311,6 +311,10 @@ export class LiveShare implements PeerLinkHandlers {
     await this.#accepted(engine, peer, item, level, index, bytes)
   }
 
+  onSuggest(link: PeerLink, index: number): void {
+    if (this.#dag !== null) this.#feed({ type: 'suggested', peer: link.remote.peerId, item: index })
+  }
+
   onAbsent(link: PeerLink, level: number, index: number): void {
     if (this.#isLateRoot(level)) return
     this.#feed({ type: 'rejected', peer: link.remote.peerId, item: this.#map.itemOf(level, index), reason: 'absent' })
@@ -338,7 +342,7 @@ export class LiveShare implements PeerLinkHandlers {
     const isSole = this.isComplete && this.#claims.size > 0 && ![...this.#claims.values()].some(({ hasAll }) => hasAll)
     if (isSole === this.#isSole) return
     this.#isSole = isSole
-    this.#parts.onSole(this, isSole)
+    this.#parts.onSole(this, isSole ? this.#leaves.count : 0)
   }
 
   readonly #expectedBytes = (level: number, index: number): number | null => this.#dag?.bytesOf(level, index) ?? null

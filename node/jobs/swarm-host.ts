@@ -461,7 +461,7 @@ export class SwarmHost {
       random: Math.random,
       onRequest: (share, link, level, index) => this.#uploads.requested(share, link, level, index),
       onCancel: (share, link, level, index) => this.#uploads.cancelled(share, link, level, index),
-      onSole: (share, isSole) => this.#uploads.sole(share, isSole),
+      onSole: (share, leafCount) => this.#uploads.sole(share, leafCount),
       onBadBlock: (_share, link) => {
         this.#strike(link, 'fatal')
         this.#track(link.goodbye(0))

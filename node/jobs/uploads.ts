@@ -58,9 +58,9 @@ export class Uploads {
     this.#feed({ type: 'cancelled', peer: clientOf(share, link), level, index })
   }
 
-  /** Whether nobody who is connected has all of the share beside us. */
-  sole(share: LiveShare, isSole: boolean): void {
-    this.#feed({ type: 'sole', share: share.cid.text, isSole })
+  /** From now on nobody who is connected has all of the share beside us; a leafCount of 0: somebody has. */
+  sole(share: LiveShare, leafCount: number): void {
+    this.#feed({ type: 'sole', share: share.cid.text, leafCount })
   }
 
   stop(): void {
@@ -80,7 +80,12 @@ export class Uploads {
   #perform(action: UploadAction): void {
     const client = this.#clients.get(action.peer)
     if (client === undefined) return
-    const { peer, level, index } = action
+    const { peer, index } = action
+    if (action.type === 'suggest') {
+      client.link.suggest(index)
+      return
+    }
+    const { level } = action
     this.#serve(client, level, index).then(
       (bytes) => this.#feed({ type: 'served', peer, bytes }),
       (error: unknown) => {

@@ -109,6 +109,12 @@ export class Items {
     return this.#open.count === 0 ? -1 : this.#open.pick(rotation, within, without)
   }
 
+  /** Whether `item` is open and, as far as known, nobody but seeders has it: it can be asked for in the place of `other`. */
+  isAsRare(item: number, other: number): boolean {
+    const priority = this.#priority[item]!
+    return priority >= ORDERED_PRIORITIES && priority === this.#priority[other] && this.#holders[item] === 0 && this.#isOpen(item)
+  }
+
   /** Whether `item` comes before `other` (-1: nothing) by priority, or by order where that counts. */
   isBefore(item: number, other: number): boolean {
     const priority = this.#priority[item]!

@@ -8,6 +8,8 @@ export interface SwarmPeer {
   have: IndexSet | null
   /** What it said that it does not have after all. */
   refused: IndexSet | null
+  /** What it would rather be asked for, oldest first. */
+  suggested: number[]
   /** Asked and not delivered, in the order asked. */
   queue: number[]
   /** Delivered and being verified. */
@@ -43,6 +45,7 @@ export function newPeer(key: string, have: IndexSet, window: number): SwarmPeer 
     key,
     have,
     refused: null,
+    suggested: [],
     queue: [],
     checking: [],
     window,

@@ -24,6 +24,8 @@ export type SwarmEvent =
   | { type: 'peerJoined'; peer: string }
   | { type: 'peerHas'; peer: string; first: number; count: number }
   | { type: 'peerLeft'; peer: string }
+  /** The peer would rather be asked for this item than for another: nobody got it from there yet. */
+  | { type: 'suggested'; peer: string; item: number }
   /** Priority 0 comes first, 3 last; 0 and 1 are taken in order, 2 and 3 rarest first. Asking again changes the priority of what is not had. */
   | { type: 'want'; first: number; count: number; priority: number }
   /** On disk already. */

@@ -9,6 +9,7 @@
 import { assert } from '../errors.ts'
 import { IndexSet } from './index-set.ts'
 import { Items } from './items.ts'
+import { Line } from './line.ts'
 import { PRIORITIES } from './open-items.ts'
 import { Pace } from './pace.ts'
 import {
@@ -44,8 +45,9 @@ export class Swarm {
   readonly #items: Items
   readonly #flights = new Map<number, Flight>()
   readonly #pace = new Pace()
-  /** Peers that may have room for a request, next first. */
-  #line: SwarmPeer[] = []
+  readonly #line = new Line()
+  /** Peers that would rather be asked for something. */
+  #suggesting = 0
   /** Asked of proven peers or being checked, against the total; and first requests to peers that have yet to show what they are worth. */
   #requests = 0
   #trials = 0
@@ -97,7 +99,7 @@ export class Swarm {
   handle(event: SwarmEvent, now: number): SwarmAction[] {
     const actions: SwarmAction[] = []
     this.#apply(event, now, actions)
-    if (this.#line.length > 0 && this.#items.missing > 0) this.#assign(now, actions)
+    if (this.#items.missing > 0 && !this.#line.isEmpty) this.#assign(now, actions)
     if (this.#items.missing === 0 && !this.#isDoneSaid) {
       this.#isDoneSaid = true
       actions.push({ type: 'done' })
@@ -125,6 +127,9 @@ export class Swarm {
         return
       case 'rejected':
         this.#reject(event, now, actions)
+        return
+      case 'suggested':
+        this.#suggest(event.peer, event.item)
         return
       case 'peerJoined':
         this.#remove(event.peer)
@@ -172,6 +177,13 @@ export class Swarm {
     if (isOfUse) this.#wet(peer)
   }
 
+  #suggest(key: string, item: number): void {
+    const peer = this.#peers.get(key)
+    if (peer === undefined || !this.#items.isMissing(item) || peer.suggested.length >= this.#limits.requestsPerPeerMax) return
+    if (peer.suggested.push(item) === 1) this.#suggesting++
+    this.#wet(peer)
+  }
+
   #want({ first, count, priority }: Extract<SwarmEvent, { type: 'want' }>): void {
     assert(priority >= 0 && priority < PRIORITIES && first >= 0 && first + count <= this.#items.count, 'want out of range')
     this.#isDoneSaid = false
@@ -210,11 +222,11 @@ export class Swarm {
     if (peer === undefined || flight === undefined) return
     if (peer.queue[0] === item) countBlock(peer, peer.headBytes, now)
     if (!takeRequest(peer, item, now)) return
-    flight.holders.splice(flight.holders.indexOf(peer), 1)
+    removeFrom(flight.holders, peer)
     flight.checking.push(peer)
     peer.checking.push(item)
     this.#endTrial(peer)
-    this.#standInLine(peer)
+    this.#line.enter(peer)
   }
 
   #praise(key: string, item: number, now: number): void {
@@ -227,10 +239,12 @@ export class Swarm {
     peer.window = Math.min(peer.window + 1, this.#limits.requestsPerPeerMax)
     if (peer.isProven) return
     this.#endTrial(peer)
+    this.#line.leave(peer)
     peer.isProven = true
     this.#provenCount++
     this.#requests += peer.queue.length + peer.checking.length
     this.#countInRarity(peer, 1)
+    this.#line.enter(peer)
   }
 
   #reject({ peer: key, item, reason }: Extract<SwarmEvent, { type: 'rejected' }>, now: number, actions: SwarmAction[]): void {
@@ -266,19 +280,15 @@ export class Swarm {
       this.#requests -= peer.queue.length + peer.checking.length
     }
     this.#countInRarity(peer, -1)
-    for (const item of peer.queue) {
+    for (const item of [...peer.queue, ...peer.checking]) {
       const flight = this.#flights.get(item)
       if (flight === undefined) continue
-      flight.holders.splice(flight.holders.indexOf(peer), 1)
+      removeFrom(flight.holders, peer)
+      removeFrom(flight.checking, peer)
       this.#release(item)
     }
-    for (const item of peer.checking) {
-      const flight = this.#flights.get(item)
-      if (flight === undefined) continue
-      flight.checking.splice(flight.checking.indexOf(peer), 1)
-      this.#release(item)
-    }
-    if (peer.isInLine) this.#line = this.#line.filter((other) => other !== peer)
+    if (peer.suggested.length > 0) this.#suggesting--
+    this.#line.leave(peer)
   }
 
   /** Takes an item out of a peer's hands, delivered or not. */
@@ -290,10 +300,8 @@ export class Swarm {
     if (peer.isProven) this.#requests--
     this.#endTrial(peer)
     const flight = this.#flights.get(item)
-    const side = isAsked ? flight?.holders : flight?.checking
-    const place = side?.indexOf(peer) ?? -1
-    if (place >= 0) side?.splice(place, 1)
-    this.#standInLine(peer)
+    if (flight !== undefined) removeFrom(isAsked ? flight.holders : flight.checking, peer)
+    this.#line.enter(peer)
   }
 
   #takeBack(peer: SwarmPeer, item: number, now: number, actions: SwarmAction[]): void {
@@ -319,7 +327,7 @@ export class Swarm {
     for (const peer of this.#peers.values()) {
       if (peer.isTrial && headSilentMs(peer, now) >= this.#limits.coldMs) this.#endTrial(peer)
       if (isLate(this.#limits, peer, now)) this.#takeAway(peer, now, actions)
-      this.#standInLine(peer) // rested, or a copy of what hangs elsewhere is worth asking for now
+      this.#line.enter(peer) // rested, or a copy of what hangs elsewhere is worth asking for now
     }
   }
 
@@ -349,34 +357,27 @@ export class Swarm {
 
   /** Asks those in line, one request each in turn, while there is room: first those that have delivered, then the others. */
   #assign(now: number, actions: SwarmAction[]): void {
+    const { requestsTotalMax } = this.#limits
     const total = totalWindow(this.#limits, this.#pace.bytesPerSecond)
-    if (this.#provenCount > 0 && this.#requests < total) this.#askAlong(true, total, now, actions)
-    if (this.#trials < trialsMax(this.#limits, total, this.#provenCount)) this.#askAlong(false, total, now, actions)
+    const ask = (peer: SwarmPeer): void => this.#askNext(peer, now, actions)
+    if (this.#requests < total) this.#line.serve(true, () => this.#requests < total, ask)
+    // Beyond the total: what a sole seeder would rather be asked for.
+    if (this.#suggesting > 0 && this.#requests < requestsTotalMax) {
+      for (const peer of this.#line.takeAwaited()) {
+        if (this.#requests < requestsTotalMax) this.#askNext(peer, now, actions)
+        else this.#line.enter(peer)
+      }
+    }
+    const trials = trialsMax(this.#limits, total, this.#provenCount)
+    if (this.#trials < trials) this.#line.serve(false, () => this.#trials < trials, ask)
     // Peers in disgrace are better than none.
     if (this.#flights.size === 0) for (const peer of this.#peers.values()) if (this.#ask(peer, now, actions)) return
   }
 
-  #askAlong(isProven: boolean, total: number, now: number, actions: SwarmAction[]): void {
-    const line = this.#line
-    const max = isProven ? total : trialsMax(this.#limits, total, this.#provenCount)
-    let kept = 0
-    for (let at = 0; at < line.length; at++) {
-      const peer = line[at]!
-      if (peer.isProven !== isProven || (isProven ? this.#requests : this.#trials) >= max) {
-        line[kept++] = peer // stays in line
-        continue
-      }
-      peer.isInLine = false
-      if (peer.queue.length >= windowOf(this.#limits, peer) || !this.#isUsable(peer, now) || !this.#ask(peer, now, actions)) continue
-      if (peer.queue.length < windowOf(this.#limits, peer)) this.#standInLine(peer) // at the end, beyond `at`
-    }
-    line.length = kept
-  }
-
-  #standInLine(peer: SwarmPeer): void {
-    if (peer.isInLine || peer.isGone) return
-    peer.isInLine = true
-    this.#line.push(peer)
+  /** Asks a peer that left the line; it goes to the end of it if it has room for more. */
+  #askNext(peer: SwarmPeer, now: number, actions: SwarmAction[]): void {
+    if (peer.queue.length >= windowOf(this.#limits, peer) || !this.#isUsable(peer, now) || !this.#ask(peer, now, actions)) return
+    if (peer.queue.length < windowOf(this.#limits, peer)) this.#line.enter(peer)
   }
 
   #ask(peer: SwarmPeer, now: number, actions: SwarmAction[]): boolean {
@@ -407,6 +408,12 @@ export class Swarm {
     if (peer.isDry) return -1
     const item = this.#items.pick(this.#rotation, peer.have, peer.refused)
     peer.isDry = item < 0
+    while (item >= 0 && peer.suggested.length > 0) {
+      const suggested = peer.suggested[0]!
+      if (this.#items.isAsRare(suggested, item) && isHolder(peer, suggested)) return suggested
+      peer.suggested.shift()
+      if (peer.suggested.length === 0) this.#suggesting--
+    }
     return item
   }
 
@@ -458,7 +465,7 @@ export class Swarm {
 
   #wet(peer: SwarmPeer): void {
     peer.isDry = false
-    this.#standInLine(peer)
+    this.#line.enter(peer)
   }
 
   #wetAll(): void {
@@ -478,19 +485,25 @@ export class Swarm {
       for (const peer of holders) assert(!peer.isGone && peer.queue.includes(item), `item ${item} is not with ${peer.key}`)
       for (const peer of checking) assert(!peer.isGone && peer.checking.includes(item), `item ${item} is not from ${peer.key}`)
     }
-    let [proven, requests, trials] = [0, 0, 0]
+    let [proven, requests, trials, suggesting] = [0, 0, 0, 0]
     for (const peer of peers) {
       const asked = peer.queue.length + peer.checking.length
       assert(asked <= (peer.isProven ? requestsPerPeerMax + requestsTotalMax : 1), `requests to ${peer.key}`)
       assert(peer.queue.length <= requestsPerPeerMax, `queue of ${peer.key}`)
       for (const item of peer.queue) assert(this.#flights.get(item)?.holders.includes(peer) === true, `item ${item} of ${peer.key}`)
       for (const item of peer.checking) assert(this.#flights.get(item)?.checking.includes(peer) === true, `item ${item} from ${peer.key}`)
-      assert(peer.isInLine === this.#line.includes(peer), `${peer.key} in line`)
+      if (peer.suggested.length > 0) suggesting++
       if (peer.isProven) proven++
       if (peer.isProven) requests += asked
       if (peer.isTrial) trials++
     }
-    assert(proven === this.#provenCount && trials === this.#trials, 'proven and trial peers')
+    assert(proven === this.#provenCount && trials === this.#trials && suggesting === this.#suggesting, 'kinds of peers')
+    this.#line.checkInvariants(peers)
     assert(requests === this.#requests && requests <= requestsTotalMax, `requests ${this.#requests}, counted ${requests}`)
   }
+}
+
+function removeFrom(peers: SwarmPeer[], peer: SwarmPeer): void {
+  const at = peers.indexOf(peer)
+  if (at >= 0) peers.splice(at, 1)
 }

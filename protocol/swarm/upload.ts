@@ -7,7 +7,7 @@
  * those itself once they are out. How many slots there are follows from whether more of them carry more.
  */
 import { assert } from '../errors.ts'
-import { Copies } from './copies.ts'
+import { FirstCopies } from './first-copies.ts'
 import { Slots } from './slots.ts'
 
 /** Numbers of UPLOAD and WIRE that this machine needs. */
@@ -30,16 +30,14 @@ export type UploadEvent =
   | { type: 'cancelled'; peer: string; level: number; index: number }
   /** What `serve` started is over, with so many bytes sent; also when it was cancelled or failed. */
   | { type: 'served'; peer: string; bytes: number }
-  /** Whether nobody who is connected has all of the share beside us. */
-  | { type: 'sole'; share: string; isSole: boolean }
+  /** From now on nobody who is connected has all of the share beside us, which has so many leaves; 0: somebody has. */
+  | { type: 'sole'; share: string; leafCount: number }
   | { type: 'tick' }
 
-export interface UploadAction {
-  type: 'serve'
-  peer: string
-  level: number
-  index: number
-}
+export type UploadAction =
+  | { type: 'serve'; peer: string; level: number; index: number }
+  /** Tell the peer that it had better ask us for this leaf: it never left us. */
+  | { type: 'suggest'; peer: string; index: number }
 
 interface Wish {
   level: number
@@ -82,7 +80,7 @@ export class Upload {
   readonly #waiting = new Set<UploadPeer>()
   readonly #slots: Slots
   /** By share: what left already, where we are the only seeder. */
-  readonly #copies = new Map<string, Copies>()
+  readonly #copies = new Map<string, FirstCopies>()
   #leasedBytes = 0
   #turn = 0
   /** When the last event came. */
@@ -100,11 +98,12 @@ export class Upload {
 
   /** Feed one event; perform all actions before the next. */
   handle(event: UploadEvent, now: number): UploadAction[] {
-    if (event.type === 'peerJoined') this.#join(event)
-    else if (event.type === 'sole') this.#setSole(event.share, event.isSole)
-    else if (event.type !== 'tick') this.#apply(event, now)
     this.#nowMs = now
     const actions: UploadAction[] = []
+    if (event.type === 'peerJoined') this.#join(event)
+    else if (event.type === 'sole') this.#setSole(event, now, actions)
+    else if (event.type !== 'tick') this.#apply(event, now)
+    if (this.#copies.size > 0 && (event.type === 'peerJoined' || event.type === 'requested')) this.#suggest(event.peer, now, actions)
     if (this.#waiting.size > 0) this.#fill(now, actions)
     return actions
   }
@@ -153,9 +152,16 @@ export class Upload {
     this.#peers.set(key, peer)
   }
 
-  #setSole(share: string, isSole: boolean): void {
-    if (!isSole) this.#copies.delete(share)
-    else if (!this.#copies.has(share)) this.#copies.set(share, new Copies())
+  #setSole({ share, leafCount }: Extract<UploadEvent, { type: 'sole' }>, now: number, actions: UploadAction[]): void {
+    this.#copies.delete(share)
+    if (leafCount === 0) return
+    this.#copies.set(share, new FirstCopies(leafCount))
+    for (const peer of this.#peers.values()) if (peer.share === share) this.#suggest(peer.key, now, actions)
+  }
+
+  #suggest(key: string, now: number, actions: UploadAction[]): void {
+    const copies = this.#copies.get(this.#peers.get(key)?.share ?? '')
+    for (const index of copies?.suggestTo(key, now) ?? []) actions.push({ type: 'suggest', peer: key, index })
   }
 
   #apply(event: Exclude<UploadEvent, { type: 'peerJoined' | 'sole' | 'tick' }>, now: number): void {
@@ -177,7 +183,7 @@ export class Upload {
       case 'served': {
         const served = this.#free(peer)
         // What did not arrive whole is as good as never sent.
-        if (served !== null && event.bytes < served.bytes) this.#copies.get(peer.share)?.takeBack(served.level, served.index)
+        if (served !== null && event.bytes < served.bytes) this.#copies.get(peer.share)?.failed(served.level, served.index)
         peer.account.bytes += event.bytes
         peer.group.account.bytes += event.bytes
         this.#slots.count(event.bytes, this.#waiting.size > 0, now)
@@ -186,7 +192,8 @@ export class Upload {
       }
       case 'peerLeft': {
         const cut = this.#free(peer)
-        if (cut !== null) this.#copies.get(peer.share)?.takeBack(cut.level, cut.index)
+        if (cut !== null) this.#copies.get(peer.share)?.failed(cut.level, cut.index)
+        this.#copies.get(peer.share)?.forget(peer.key)
         this.#waiting.delete(peer)
         this.#peers.delete(peer.key)
         peer.group.peers.delete(peer)
@@ -245,13 +252,13 @@ export class Upload {
     this.#waiting.delete(peer)
     this.#active.add(peer)
     this.#leasedBytes += wish.bytes
-    this.#copies.get(peer.share)?.add(wish.level, wish.index)
+    this.#copies.get(peer.share)?.leaves(wish.level, wish.index)
   }
 
   /** Its oldest wish; where we are the only seeder, the oldest for a block that never left. */
   #wishOf(peer: UploadPeer): Wish {
     const copies = this.#copies.get(peer.share)
-    return (copies === undefined ? undefined : peer.queue.find(({ level, index }) => !copies.has(level, index))) ?? peer.queue[0]!
+    return (copies === undefined ? undefined : peer.queue.find(({ level, index }) => !copies.hasLeft(level, index))) ?? peer.queue[0]!
   }
 
   /** First copies before others; then by fairness, or by patience when it is its turn. */
@@ -261,7 +268,7 @@ export class Upload {
     let bestSinceMs = 0
     for (const peer of this.#waiting) {
       const { level, index, sinceMs } = this.#wishOf(peer)
-      const isFirst = this.#copies.get(peer.share)?.has(level, index) !== true
+      const isFirst = this.#copies.get(peer.share)?.hasLeft(level, index) !== true
       const isBetter =
         best === null ||
         (isFirst !== isBestFirst ? isFirst : isOptimistic ? sinceMs < bestSinceMs : isFairer(peer, sinceMs, best, bestSinceMs))

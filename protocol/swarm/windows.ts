@@ -4,6 +4,8 @@ import type { SwarmLimits } from './swarm-events.ts'
 
 /** Rounds a window up from a quarter of an item on: a pause between two requests costs a round trip. */
 const WINDOW_BIAS = 0.25
+/** Requests beside the window for what a peer would rather be asked for: so that something else does not stand before it. */
+const SUGGESTED_AHEAD = 1
 
 /** Enough under way over all proven peers to cover some seconds at the present pace: more would only stand in other people's queues. */
 export function totalWindow(limits: SwarmLimits, bytesPerSecond: number): number {
@@ -17,11 +19,15 @@ export function trialsMax(limits: SwarmLimits, total: number, provenCount: numbe
   return provenCount === 0 ? limits.requestsTotalMax : Math.max(2, total >>> 2)
 }
 
+/** Whether a peer has something to give that nobody else has, and was not asked for it: then it is asked beyond the total. */
+export const isAwaited = (peer: SwarmPeer): boolean => peer.suggested.length > 0 && peer.queue.length <= SUGGESTED_AHEAD
+
 /** Enough to keep a peer busy for a while at its pace; one item for a peer that never delivered. */
 export function windowOf(limits: SwarmLimits, peer: SwarmPeer): number {
   if (!peer.isProven) return 1 - peer.checking.length
   if (peer.rate === 0) return peer.window
-  return Math.min(peer.window, 1 + Math.round((peer.rate * limits.queueAheadMs) / 1000 / limits.itemBytes + WINDOW_BIAS))
+  const suggested = Math.min(peer.suggested.length, SUGGESTED_AHEAD)
+  return Math.min(peer.window, 1 + Math.round((peer.rate * limits.queueAheadMs) / 1000 / limits.itemBytes + WINDOW_BIAS) + suggested)
 }
 
 /** Whether what it was asked should be sought elsewhere. */

@@ -10,16 +10,19 @@ const limits = { ...UPLOAD, requestsQueuedMax: WIRE.requestsQueuedMax }
 class Yard {
   now = 0
   readonly upload = new Upload(limits)
-  readonly active: UploadAction[] = []
+  readonly active: Extract<UploadAction, { type: 'serve' }>[] = []
+  readonly suggested: UploadAction[] = []
   readonly served = new Map<string, number>()
   #index = 0
 
   feed(event: UploadEvent): UploadAction[] {
     const actions = this.upload.handle(event, this.now)
     this.upload.checkInvariants()
-    for (const { peer } of actions) expect(this.active.some((other) => other.peer === peer)).toBe(false)
-    this.active.push(...actions)
-    return actions
+    const serves = actions.filter((action) => action.type === 'serve')
+    for (const { peer } of serves) expect(this.active.some((other) => other.peer === peer)).toBe(false)
+    this.active.push(...serves)
+    this.suggested.push(...actions.filter((action) => action.type === 'suggest'))
+    return serves
   }
 
   join(peer: string, group: string, wishes = 4): void {
@@ -42,7 +45,7 @@ class Yard {
 
   /** The block that was started first is through; its peer asks for another. */
   serveOne(pick = 0, spanMs = 100): void {
-    const [{ peer }] = this.active.splice(pick, 1) as [UploadAction]
+    const [{ peer }] = this.active.splice(pick, 1) as [Extract<UploadAction, { type: 'serve' }>]
     this.served.set(peer, (this.served.get(peer) ?? 0) + 1)
     this.now += spanMs
     this.wish(peer)
@@ -51,6 +54,21 @@ class Yard {
 }
 
 describe('upload', () => {
+  it('a sole seeder suggests other leaves to each peer, more when one was asked for, and none when somebody else has everything', () => {
+    const yard = new Yard()
+    for (let i = 0; i < 3; i++) yard.feed({ type: 'peerJoined', peer: `p${i}`, group: '', share: 'share' })
+    yard.feed({ type: 'sole', share: 'share', leafCount: 20 })
+    const told = yard.suggested.map(({ peer, index }) => `${peer}/${index}`)
+    expect(told.length).toBe(12)
+    expect(new Set(yard.suggested.map(({ index }) => index)).size).toBe(12)
+    yard.feed({ type: 'requested', peer: 'p1', level: 0, index: 4, bytes: BLOCK })
+    yard.feed({ type: 'requested', peer: 'p1', level: 0, index: 5, bytes: BLOCK })
+    expect(yard.suggested.length).toBe(13) // the first of them is on its way
+    yard.feed({ type: 'sole', share: 'share', leafCount: 0 })
+    yard.feed({ type: 'peerJoined', peer: 'p4', group: '', share: 'share' })
+    expect(yard.suggested.length).toBe(13)
+  })
+
   it('begins with three blocks at a time, one a peer', () => {
     const yard = new Yard()
     for (let i = 0; i < 20; i++) yard.join(`p${i}`, `group${i}`)
@@ -70,7 +88,7 @@ describe('upload', () => {
 
   it('where it is the only seeder, serves what never left before anything else, and again what did not arrive', () => {
     const yard = new Yard()
-    yard.feed({ type: 'sole', share: 'share', isSole: true })
+    yard.feed({ type: 'sole', share: 'share', leafCount: 100 })
     for (let i = 0; i < 6; i++) yard.feed({ type: 'peerJoined', peer: `p${i}`, group: '', share: 'share' })
     const ask = (peer: string, index: number) => yard.feed({ type: 'requested', peer, level: 0, index, bytes: BLOCK })
     for (let i = 0; i < 5; i++) ask(`p${i}`, 7) // all want the same
@@ -140,7 +158,7 @@ describe('upload', () => {
         const there = new Set<string>()
         let [asked, done] = [0, 0]
         const finish = (at: number): void => {
-          const [{ peer }] = yard.active.splice(at, 1) as [UploadAction]
+          const [{ peer }] = yard.active.splice(at, 1) as [Extract<UploadAction, { type: 'serve' }>]
           done++
           yard.feed({ type: 'served', peer, bytes: BLOCK })
         }
