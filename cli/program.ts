@@ -8,6 +8,7 @@ import { JobError, type ShareRequest, VERSION } from '../node/control/api.ts'
 import { LOG_LEVELS, type LogLevel } from '../node/log.ts'
 import { EXIT } from '../protocol/errors.ts'
 import { type LinkSource, linkSource } from './link-source.ts'
+import { parseRate } from './rate.ts'
 
 /** Options that every verb takes. */
 export interface Globals {
@@ -19,11 +20,15 @@ export interface Globals {
   listen: string[] | null
   mdns: boolean | null
   logLevel: LogLevel | null
+  /** Caps in bytes a second; null: none, undefined: not given. */
+  up: number | null | undefined
+  down: number | null | undefined
 }
 
 export type VerbCall =
   | { verb: 'daemon' }
   | { verb: 'status' | 'peers' | 'id' | 'stop' }
+  | { verb: 'limits'; up: number | null | undefined; down: number | null | undefined }
   | { verb: 'share'; paths: string[]; scope: ShareRequest['scope']; name: string | null }
   | {
       verb: 'get'
@@ -55,6 +60,8 @@ const peerOption = (): Option => new Option('--peer <address>', 'also try this a
 const linkFileOption = (): Option =>
   new Option('--link-file <file>', 'read the link from a file, so that the process list does not show it')
 const waitOption = (): Option => new Option('--wait', 'keep looking while nobody is online')
+// In a box, because commander makes something of a bare null.
+const readCap = (text: string): { cap: number | null } => ({ cap: parseRate(text) })
 const NO_VERB = 'it was not said what to do: share, get, seed, …'
 const LINK = 'share link or seed link; "-" reads it from standard input'
 
@@ -92,11 +99,16 @@ export function parseArguments(argv: readonly string[]): Invocation | Answer {
   if (call === undefined) return { exitCode: EXIT.usage, text: NO_VERB, help: program.helpInformation() }
   const globals = globalsOf(program)
   if (globals.home === '') return { exitCode: EXIT.usage, text: '--home is empty' }
+  // There the caps are what the verb is about, and nothing that a node starts with.
+  if (call.verb === 'limits')
+    return { globals: { ...globals, up: undefined, down: undefined }, call: { ...call, up: globals.up, down: globals.down } }
   return { globals, call }
 }
 
 function globalsOf(program: Command): Globals {
-  const given = program.opts<Partial<Globals>>()
+  const given = program.opts<
+    Partial<Omit<Globals, 'up' | 'down'>> & { up?: ReturnType<typeof readCap>; down?: ReturnType<typeof readCap> }
+  >()
   return {
     home: given.home ?? null,
     json: given.json ?? false,
@@ -106,6 +118,8 @@ function globalsOf(program: Command): Globals {
     listen: given.listen ?? null,
     mdns: given.mdns ?? null,
     logLevel: given.logLevel ?? null,
+    up: given.up?.cap,
+    down: given.down?.cap,
   }
 }
 
@@ -122,6 +136,8 @@ function grammar(found: (call: VerbCall) => void): Command {
     .option('--mdns', 'find peers on the local network (default, except with --network)')
     .option('--no-mdns', 'stay silent on the local network')
     .addOption(new Option('--log-level <level>', 'what to log on standard error').choices([...LOG_LEVELS]))
+    .addOption(new Option('--up <rate>', 'send at most so much a second, as 2MiB or 500kB; "none": no cap').argParser(readCap))
+    .addOption(new Option('--down <rate>', 'receive at most so much a second').argParser(readCap))
     .option('-v, --verbose', 'log what happens')
     .addHelpText(
       'after',
@@ -132,14 +148,19 @@ function grammar(found: (call: VerbCall) => void): Command {
   addGet(program, found)
   addSeed(program, found)
   addList(program, found)
-  const plain = (verb: 'daemon' | 'status' | 'peers' | 'id' | 'stop', what: string, example: string): Command =>
+  const plain = (verb: 'daemon' | 'status' | 'peers' | 'id' | 'stop' | 'limits', what: string, example: string): Command =>
     program
       .command(verb)
       .description(what)
       .addHelpText('after', `\nExample: ${example}`)
-      .action(() => found(verb === 'daemon' ? { verb } : { verb }))
+      .action(() => found(verb === 'limits' ? { verb, up: undefined, down: undefined } : verb === 'daemon' ? { verb } : { verb }))
   plain('daemon', 'run a node in the foreground until Ctrl-C', 'shoal daemon --listen /ip4/0.0.0.0/tcp/4801')
   plain('status', 'what the running node does', 'shoal status --json')
+  plain(
+    'limits',
+    'show the caps of the running node, and set them with --up and --down until it stops',
+    'shoal limits --up 500KiB --down none',
+  )
   plain('peers', 'whom the running node is connected to', 'shoal peers')
   plain('id', 'the peer id and addresses of this home', 'shoal id')
   plain('stop', 'stop the running node', 'shoal stop')

@@ -58,6 +58,8 @@ export async function configOf(globals: Globals): Promise<Config> {
   if (globals.bootstrap !== null) overrides.bootstrap = globals.bootstrap
   if (globals.listen !== null) overrides.listen = globals.listen
   if (globals.mdns !== null) overrides.mdns = globals.mdns
+  if (globals.up !== undefined) overrides.uploadBytesPerSecond = globals.up
+  if (globals.down !== undefined) overrides.downloadBytesPerSecond = globals.down
   if (globals.logLevel !== null || globals.verbose) overrides.logLevel = globals.logLevel ?? 'debug'
   return await loadConfig({ home: globals.home ?? defaultHome(), overrides })
 }
@@ -72,6 +74,8 @@ function warnOfIdleOptions(io: Io, globals: Globals): void {
     globals.bootstrap !== null && '--bootstrap',
     globals.listen !== null && '--listen',
     globals.mdns !== null && '--mdns',
+    globals.up !== undefined && '--up',
+    globals.down !== undefined && '--down',
   ].filter((name) => name !== false)
   if (idle.length > 0) io.stderr.write(`shoal: a node runs for this home already, so ${idle.join(', ')} changed nothing\n`)
 }

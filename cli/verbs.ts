@@ -7,6 +7,7 @@ import {
   type GetRequest,
   type GetResult,
   JobError,
+  type LimitsResult,
   type ListedEntry,
   type PeerSummary,
   type ShareResult,
@@ -20,6 +21,7 @@ import { count, formatBytes, formatFields, formatSeconds, formatTable } from './
 import type { Io } from './io.ts'
 import { cidOf, readLink } from './link-source.ts'
 import type { VerbCall } from './program.ts'
+import { formatCap } from './rate.ts'
 import type { Report } from './report.ts'
 
 /** What a verb runs with. */
@@ -37,6 +39,7 @@ export async function runVerb(call: Exclude<VerbCall, { verb: 'daemon' }>, at: S
   if (call.verb === 'seed') return await seed(call, at)
   if (call.verb === 'unseed') return await unseed(call, at)
   if (call.verb === 'ls') return call.link === null ? await listKept(at) : await listShare(call, at)
+  if (call.verb === 'limits') return await limits(call, at)
   return await inspect(call.verb, at)
 }
 
@@ -172,6 +175,18 @@ const sayEntry = (entry: ListedEntry): string => {
   return `${size.padStart(9)} ${entry.executable ? 'x' : ' '} ${escapeText(entry.path)}${entry.isDirectory ? '/' : ''}\n`
 }
 
+async function limits(call: Of<'limits'>, { api, report, signal }: Setting): Promise<number> {
+  const same = (cap: number | null | undefined): number | null | 'same' => (cap === undefined ? 'same' : cap)
+  const result = await api.limits({ uploadBytesPerSecond: same(call.up), downloadBytesPerSecond: same(call.down) }, signal)
+  await report.answer(result, formatFields(rateFields(result)))
+  return EXIT.ok
+}
+
+const rateFields = ({ up, down }: LimitsResult): [string, string][] => [
+  ['up', `${formatBytes(up.bytesPerSecond)}/s, ${formatCap(up.capBytesPerSecond)}`],
+  ['down', `${formatBytes(down.bytesPerSecond)}/s, ${formatCap(down.capBytesPerSecond)}`],
+]
+
 async function inspect(verb: 'status' | 'peers' | 'id' | 'stop', { api, report, signal }: Setting): Promise<number> {
   if (verb === 'status') {
     const status = await api.status(signal)
@@ -201,6 +216,7 @@ const sayStatus = (status: StatusResult): string =>
     ['connections', String(status.connections)],
     ...status.dht.map((dht, i): [string, string] => [i === 0 ? 'dht' : '', `${dht.name}: ${count(dht.peers, 'peer')}, ${dht.mode}`]),
     ['traffic', `${formatBytes(status.bytesIn)} in, ${formatBytes(status.bytesOut)} out`],
+    ...rateFields(status.rates),
   ])
 
 const peersTable = (peers: PeerSummary[]): string =>

@@ -5,7 +5,9 @@
  */
 import { readFile } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
+import { RATE } from '../protocol/limits.ts'
 import { isPeerAddress } from '../protocol/peer-address.ts'
+import { isCap } from '../protocol/wire/rate-queue.ts'
 import { JobError } from './control/api.ts'
 import { LOG_LEVELS, type LogLevel } from './log.ts'
 
@@ -20,6 +22,9 @@ export interface Config {
   bootstrap: string[]
   mdns: boolean
   logLevel: LogLevel
+  /** Caps on what goes out and comes in for shares; null: none. */
+  uploadBytesPerSecond: number | null
+  downloadBytesPerSecond: number | null
   /** Limits by neighbourhood count loopback and private addresses too: for tests with many peers on one machine. */
   groupPrivate: boolean
 }
@@ -49,6 +54,8 @@ export async function loadConfig(init: { home: string; overrides: ConfigOverride
     bootstrap: settings.bootstrap ?? [],
     mdns: settings.mdns ?? network === null,
     logLevel: settings.logLevel ?? 'info',
+    uploadBytesPerSecond: settings.uploadBytesPerSecond ?? null,
+    downloadBytesPerSecond: settings.downloadBytesPerSecond ?? null,
     groupPrivate: settings.groupPrivate ?? false,
   })
 }
@@ -73,6 +80,8 @@ async function readSettings(path: string): Promise<Record<string, unknown>> {
 
 const isRecord = (value: unknown): value is Record<string, unknown> => typeof value === 'object' && value !== null && !Array.isArray(value)
 
+const CAP_SETTING = { accepts: isCap, must: `must be null or a whole number from ${RATE.bytesPerSecondMin} up` }
+
 /** Each setting: whether a value will do, and the sentence when it will not. */
 const SETTINGS: Record<keyof ConfigOverrides, { accepts: (value: unknown) => boolean; must: string }> = {
   network: {
@@ -90,6 +99,8 @@ const SETTINGS: Record<keyof ConfigOverrides, { accepts: (value: unknown) => boo
     accepts: (value) => LOG_LEVELS.some((level) => level === value),
     must: `must be one of ${LOG_LEVELS.join(', ')}`,
   },
+  uploadBytesPerSecond: CAP_SETTING,
+  downloadBytesPerSecond: CAP_SETTING,
 }
 
 function isAddressList(value: unknown, also: (address: string) => boolean): boolean {

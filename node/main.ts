@@ -4,9 +4,20 @@
  * `openNode` gives a running node: the daemon, a one-shot `get`, or (offline) a look into the home folder without touching the network.
  */
 import { EXIT } from '../protocol/errors.ts'
-import { NODE, WAITS } from '../protocol/limits.ts'
+import { NODE, RATE, WAITS } from '../protocol/limits.ts'
+import { isCap } from '../protocol/wire/rate-queue.ts'
 import type { Config } from './config.ts'
-import { JobError, type JobEvent, type PeerSummary, type ShareSummary, type ShoalApi, type StatusResult, VERSION } from './control/api.ts'
+import {
+  JobError,
+  type JobEvent,
+  type LimitsRequest,
+  type LimitsResult,
+  type PeerSummary,
+  type ShareSummary,
+  type ShoalApi,
+  type StatusResult,
+  VERSION,
+} from './control/api.ts'
 import { toJobError } from './control/job-error.ts'
 import { serveControl } from './control/server.ts'
 import { CryptoPool } from './crypto/pool.ts'
@@ -20,6 +31,7 @@ import { seedJob } from './jobs/seed.ts'
 import { shareJob } from './jobs/share.ts'
 import { type Holding, SwarmHost } from './jobs/swarm-host.ts'
 import type { Log } from './log.ts'
+import { RateLimiter } from './network/rate-limiter.ts'
 import { createIdentity, createStack, peerIdOf, type Stack } from './network/stack.ts'
 import { socketPathFor } from './paths.ts'
 import { openBlockStore } from './storage/blocks.ts'
@@ -63,8 +75,12 @@ export async function openNode(config: Config, options: NodeOptions): Promise<Sh
     const identity = peerIdOf(parts.identity)
     const stack = options.offline === true ? null : await openStack(config, parts, log)
     if (stack !== null) undo.push(() => stack.stop())
+    const { uploadBytesPerSecond, downloadBytesPerSecond } = config
+    const limiter = new RateLimiter({ uploadBytesPerSecond, downloadBytesPerSecond })
+    undo.push(async () => limiter.stop())
     const host = new SwarmHost({
       stack,
+      limiter,
       blocks: parts.blocks,
       records: parts.records,
       pool: parts.pool,
@@ -75,7 +91,7 @@ export async function openNode(config: Config, options: NodeOptions): Promise<Sh
     await host.start()
     const pins = new Pins()
     const env: JobEnvironment = { ...parts, pins, home: config.home, peerId: identity.text, host, log, isOneShot: options.oneShot }
-    const node = new RunningNode(config, env, stack, identity.text, unwind)
+    const node = new RunningNode({ config, env, stack, limiter, peerId: identity.text, unwind })
     if (options.offline !== true) {
       const server = await serveControl({ api: node.api, socketPath: node.socketPath, log, signal: node.signal })
       undo.push(() => server.close())
@@ -139,6 +155,7 @@ class RunningNode implements ShoalNode {
   readonly #config: Config
   readonly #env: JobEnvironment
   readonly #stack: Stack | null
+  readonly #limiter: RateLimiter
   readonly #unwind: () => Promise<void>
   readonly #startedAt = Date.now()
   readonly #ending = new AbortController()
@@ -147,13 +164,21 @@ class RunningNode implements ShoalNode {
   #jobs = 0
   #stopping: Promise<void> | null = null
 
-  constructor(config: Config, env: JobEnvironment, stack: Stack | null, peerId: string, unwind: () => Promise<void>) {
-    this.#config = config
-    this.#env = env
-    this.#stack = stack
-    this.#unwind = unwind
-    this.peerId = peerId
-    this.socketPath = socketPathFor(config.home)
+  constructor(parts: {
+    config: Config
+    env: JobEnvironment
+    stack: Stack | null
+    limiter: RateLimiter
+    peerId: string
+    unwind: () => Promise<void>
+  }) {
+    this.#config = parts.config
+    this.#env = parts.env
+    this.#stack = parts.stack
+    this.#limiter = parts.limiter
+    this.#unwind = parts.unwind
+    this.peerId = parts.peerId
+    this.socketPath = socketPathFor(parts.config.home)
     this.api = this.#makeApi()
   }
 
@@ -196,6 +221,7 @@ class RunningNode implements ShoalNode {
       unseed: (request, signal) => this.#job(signal, (inner) => unseedJob(env, request.cid, inner)),
       shares: async () =>
         await Promise.all((await env.records.listShares()).map((record) => this.#summary(env.host.holding(record.cid), record))),
+      limits: async (request) => this.#limits(request),
       status: () => Promise.resolve(this.#status()),
       peers: () => Promise.resolve(this.#peers()),
       identity: () => Promise.resolve({ peerId: this.peerId, addresses: this.addresses() }),
@@ -262,6 +288,20 @@ class RunningNode implements ShoalNode {
     }
   }
 
+  /** Sets what the request names, for as long as this node runs. */
+  #limits(request: LimitsRequest): LimitsResult {
+    const { up, down } = this.#limiter.state()
+    const { uploadBytesPerSecond: upload, downloadBytesPerSecond: download } = request
+    for (const cap of [upload, download]) {
+      if (cap !== 'same' && !isCap(cap)) throw new JobError('BAD_INPUT', `a cap is a whole number from ${RATE.bytesPerSecondMin} up`)
+    }
+    this.#limiter.setCaps({
+      uploadBytesPerSecond: upload === 'same' ? up.capBytesPerSecond : upload,
+      downloadBytesPerSecond: download === 'same' ? down.capBytesPerSecond : download,
+    })
+    return this.#limiter.state()
+  }
+
   #status(): StatusResult {
     const links = this.#env.host.holdings().flatMap((holding) => holding.live?.links ?? [])
     const totals = this.#env.host.totals()
@@ -278,6 +318,7 @@ class RunningNode implements ShoalNode {
       dht: this.#stack?.dht() ?? [],
       bytesIn: totals.bytesIn,
       bytesOut: totals.bytesOut,
+      rates: this.#limiter.state(),
       rssBytes: process.memoryUsage.rss(),
       home: this.#config.home,
       pid: process.pid,

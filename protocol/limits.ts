@@ -91,6 +91,22 @@ export const WIRE = {
   parseBytesPerTick: 256 * KIB,
 } as const
 
+/** Caps on bytes a second that the user sets, and the measuring of what goes by. */
+export const RATE = {
+  /** Less than this moves no block within the time that peers wait for one. */
+  bytesPerSecondMin: KIB,
+  /** Sent or granted at once, at most one data frame: under a small cap eight peers still get something every second. */
+  stepMs: 125,
+  stepBytesMin: KIB,
+  /** Saved up while nobody needs it (two steps at least): more than a late timer loses, little for a queue in the router. */
+  burstMs: 250,
+  /** Credit that all peers hold together under a cap: what comes in within this time, so that far peers are not kept waiting. */
+  creditMs: 1_000,
+  /** The present rate is an average over so many slots. */
+  meterSlotMs: 1_000,
+  meterSlots: 5,
+} as const
+
 /** How long we wait, for what. All on the monotonic clock. */
 export const WAITS = {
   /** From opening a stream to a proved hello (libtorrent handshake_timeout is 10 s). */

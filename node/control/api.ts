@@ -131,6 +131,28 @@ export interface ListedEntry {
   executable: boolean
 }
 
+/** Bytes a second, null: no cap, 'same': as it is. */
+export interface LimitsRequest {
+  uploadBytesPerSecond: number | null | 'same'
+  downloadBytesPerSecond: number | null | 'same'
+}
+
+/** One direction of what goes over the wire for shares. */
+export interface Rate {
+  capBytesPerSecond: number | null
+  /** Over the last seconds. */
+  bytesPerSecond: number
+  /** Since the node started. */
+  bytes: number
+}
+
+export interface LimitsResult {
+  up: Rate
+  down: Rate
+  /** When that was, in milliseconds on the node's own clock, which only runs forward. */
+  atMs: number
+}
+
 export interface StatusResult {
   peerId: string
   version: string
@@ -145,6 +167,7 @@ export interface StatusResult {
   dht: { name: string; peers: number; mode: 'client' | 'server' }[]
   bytesIn: number
   bytesOut: number
+  rates: LimitsResult
   rssBytes: number
   home: string
   pid: number
@@ -182,6 +205,8 @@ export interface ShoalApi {
   unseed(request: UnseedRequest, signal: AbortSignal): Promise<UnseedResult>
   shares(signal: AbortSignal): Promise<ShareSummary[]>
   list(request: ListRequest, onEvent: OnEvent, signal: AbortSignal): AsyncIterable<ListedEntry>
+  /** Shows the caps on both directions, and sets them until the node stops. */
+  limits(request: LimitsRequest, signal: AbortSignal): Promise<LimitsResult>
   status(signal: AbortSignal): Promise<StatusResult>
   peers(signal: AbortSignal): Promise<PeerSummary[]>
   identity(signal: AbortSignal): Promise<IdentityResult>

@@ -10,6 +10,7 @@ import {
   type IdentityResult,
   JobError,
   type JobEvent,
+  type LimitsResult,
   type ListedEntry,
   type OnEvent,
   type PeerSummary,
@@ -45,6 +46,7 @@ class ControlClient implements ShoalApi {
   seed: ShoalApi['seed'] = async (body, onEvent, signal) => (await this.#job('seed', body, onEvent, signal)) as SeedResult
   unseed: ShoalApi['unseed'] = async (body, signal) => (await this.#call('unseed', body, signal)) as UnseedResult
   shares: ShoalApi['shares'] = async (signal) => (await this.#call('shares', {}, signal)) as ShareSummary[]
+  limits: ShoalApi['limits'] = async (body, signal) => (await this.#call('limits', body, signal)) as LimitsResult
   status: ShoalApi['status'] = async (signal) => (await this.#call('status', {}, signal)) as StatusResult
   peers: ShoalApi['peers'] = async (signal) => (await this.#call('peers', {}, signal)) as PeerSummary[]
   identity: ShoalApi['identity'] = async (signal) => (await this.#call('identity', {}, signal)) as IdentityResult

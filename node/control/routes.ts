@@ -12,6 +12,7 @@ import {
   type CatRequest,
   type GetRequest,
   JobError,
+  type LimitsRequest,
   type ListRequest,
   type OnEvent,
   type SeedRequest,
@@ -50,6 +51,8 @@ const textOrNull: Check<string | null> = (value) => value === null || typeof val
 const texts: Check<string[]> = (value) => Array.isArray(value) && value.every((item) => typeof item === 'string')
 const scope: Check<ShareRequest['scope']> = (value) => value === 'lineage' || value === 'node' || value === 'fresh' || value === 'public'
 
+const cap: Check<number | null | 'same'> = (value) => value === null || value === 'same' || typeof value === 'number'
+
 /** A parser for an object that has exactly these fields; throws JobError USAGE naming the field. */
 function request<T extends object>(checks: { [K in keyof T]: Check<T[K]> }): (body: unknown) => T {
   return (body) => {
@@ -81,6 +84,7 @@ const parseCat = request<CatRequest>({ link: text, path: textOrNull, consent: fl
 const parseSeed = request<SeedRequest>({ link: text, wait: flag, peers: texts })
 const parseUnseed = request<UnseedRequest>({ cid: text })
 const parseList = request<ListRequest>({ link: text, path: textOrNull, wait: flag, peers: texts })
+const parseLimits = request<LimitsRequest>({ uploadBytesPerSecond: cap, downloadBytesPerSecond: cap })
 const parseNothing = request<Record<never, never>>({})
 
 const call = (run: (api: ShoalApi, signal: AbortSignal) => Promise<unknown>): Route => ({
@@ -100,6 +104,7 @@ export const ROUTES: Record<keyof ShoalApi, Route> = {
   list: { kind: 'list', run: (api, body, onEvent, signal) => api.list(parseList(body), onEvent, signal) },
   unseed: { kind: 'call', run: async (api, body, signal) => await api.unseed(parseUnseed(body), signal) },
   shares: call((api, signal) => api.shares(signal)),
+  limits: { kind: 'call', run: async (api, body, signal) => await api.limits(parseLimits(body), signal) },
   status: call((api, signal) => api.status(signal)),
   peers: call((api, signal) => api.peers(signal)),
   identity: call((api, signal) => api.identity(signal)),

@@ -17,7 +17,8 @@ import { nodePrimitives } from '../crypto/primitives.ts'
 import type { Log } from '../log.ts'
 import type { FrameStream } from '../network/frame-stream.ts'
 import { groupOf } from '../network/peer-address.ts'
-import { PeerLink } from '../network/peer-link.ts'
+import { type LinkInit, PeerLink } from '../network/peer-link.ts'
+import type { RateLimiter } from '../network/rate-limiter.ts'
 import type { Remote } from '../network/remote.ts'
 import type { Stack, SwarmTarget } from '../network/stack.ts'
 import type { BlockStore } from '../storage/blocks.ts'
@@ -31,6 +32,7 @@ export interface HostParts {
   blocks: BlockStore
   records: Records
   pool: CryptoPool
+  limiter: RateLimiter
   log: Log
   groupPrivate: boolean
 }
@@ -64,7 +66,7 @@ export class SwarmHost {
   readonly #announce: Announce
   readonly #score = new Score(SCORE)
   readonly #uploads: Uploads
-  readonly #budget = new CreditBudget(WIRE.creditBytesTotal)
+  readonly #budget: CreditBudget
   readonly #stopped = new AbortController()
   readonly #ended = { bytesIn: 0, bytesOut: 0 }
   readonly #tasks = new Set<Promise<void>>()
@@ -74,6 +76,7 @@ export class SwarmHost {
 
   constructor(parts: HostParts) {
     this.#parts = parts
+    this.#budget = new CreditBudget(WIRE.creditBytesTotal, parts.limiter.credit)
     this.#announce = new Announce(ANNOUNCE, Math.random)
     this.#uploads = new Uploads({
       blocks: parts.blocks,
@@ -217,17 +220,18 @@ export class SwarmHost {
       return
     }
     const accepted = await PeerLink.accept({
-      frames,
-      remote,
-      self: this.#parts.stack.peerIdBytes,
-      budget: this.#budget,
-      allocate: this.#parts.pool.buffers.take,
-      primitives: nodePrimitives,
+      ...this.#linkInit(this.#parts.stack, frames, remote),
       lookup: (rendezvous) => this.#lookup(rendezvous),
       signal: AbortSignal.any([signal, this.#stopped.signal]),
     })
     if (accepted === null) return
     await this.#runLink(accepted.share.holding, accepted.link, accepted.share.knowsShape)
+  }
+
+  #linkInit(stack: Stack, frames: FrameStream, remote: Remote): LinkInit {
+    const { pool, limiter } = this.#parts
+    const shared = { budget: this.#budget, limiter, allocate: pool.buffers.take, primitives: nodePrimitives }
+    return { frames, remote, self: stack.peerIdBytes, ...shared }
   }
 
   #lookup(rendezvous: Uint8Array): { rootMultihash: Uint8Array; knowsShape: boolean; holding: Holding } | null {
@@ -322,12 +326,7 @@ export class SwarmHost {
       const { frames, remote } = await stack.openSwarm(found, signal)
       saidShape = (await this.#liveOf(holding)).knowsShape()
       link = await PeerLink.connect({
-        frames,
-        remote,
-        self: stack.peerIdBytes,
-        budget: this.#budget,
-        allocate: this.#parts.pool.buffers.take,
-        primitives: nodePrimitives,
+        ...this.#linkInit(stack, frames, remote),
         rootMultihash: multihashOf(holding.cid),
         rendezvous: holding.rendezvous,
         knowsShape: saidShape,

@@ -10,11 +10,13 @@ import { WAITS, WIRE } from '../../protocol/limits.ts'
 import type { Primitives } from '../../protocol/primitives.ts'
 import type { CreditBudget } from '../../protocol/wire/credit.ts'
 import { HaveOutbox } from '../../protocol/wire/have-outbox.ts'
-import { dataHead, decodeMessage, type ExchangedPeer, encodeMessage, GOODBYE_NORMAL, type Message } from '../../protocol/wire/messages.ts'
+import { decodeMessage, type ExchangedPeer, encodeMessage, GOODBYE_NORMAL, type Message } from '../../protocol/wire/messages.ts'
 import { Session, type SessionAction, type SessionEvent } from '../../protocol/wire/session.ts'
 import { FAREWELL_MS, type FrameChannel, writeGoodbye } from './frame-channel.ts'
 import { answerHello, sayHello } from './peer-handshake.ts'
+import type { RateLimiter } from './rate-limiter.ts'
 import type { Remote } from './remote.ts'
+import { type ServeJob, ServeJobs } from './serve-jobs.ts'
 
 /** What one side tells the other that it holds. `first` of a bitmap is a multiple of 8, its bits run from the highest down. */
 export type Have =
@@ -53,17 +55,10 @@ export interface LinkInit {
   primitives: Primitives
   /** Shared by all links of the process. */
   budget: CreditBudget
+  /** Caps and counts what all links of the process send and receive. */
+  limiter?: RateLimiter
   /** Memory for a block that comes in: an array of exactly that size that covers all of its memory. */
   allocate?: (sizeBytes: number) => Uint8Array
-}
-
-interface ServeJob {
-  level: number
-  index: number
-  block: Uint8Array
-  offset: number
-  isCancelled: boolean
-  finish: (isServed: boolean) => void
 }
 
 const TICK_MS = 1_000
@@ -81,9 +76,9 @@ export class PeerLink {
   #haveTimer: NodeJS.Timeout | null = null
   readonly #control: Message[] = []
   #creditOwedBytes = 0
-  readonly #jobs: ServeJob[] = []
-  /** The job whose bytes the channel is taking right now. */
-  #writing: ServeJob | null = null
+  readonly #limiter: RateLimiter | null
+  readonly #creditTurn = { wake: () => this.#feed({ type: 'turn' }) }
+  readonly #jobs: ServeJobs
   #writeSinceMs: number | null = null
   #wake: () => void = () => {}
   #assembly: { level: number; index: number; bytes: Uint8Array } | null = null
@@ -101,8 +96,13 @@ export class PeerLink {
     this.stats = { bytesIn: 0, bytesOut: 0, openedMs: now }
     this.#frames = init.frames
     this.#allocate = init.allocate ?? ((sizeBytes) => new Uint8Array(sizeBytes))
-    const session = new Session({ now, budget: init.budget, saidShape, peerKnowsShape })
+    this.#limiter = init.limiter ?? null
+    const session = new Session({ now, budget: init.budget, saidShape, peerKnowsShape, waiter: this.#creditTurn })
     this.#session = session
+    this.#jobs = new ServeJobs(this.#limiter, {
+      sendableBytes: (level, index, leftBytes) => session.sendableBytes(level, index, leftBytes),
+      sent: (level, index, bytes, isLast) => this.#feed({ type: 'sent', level, index, bytes, isLast }),
+    })
     init.frames.setBufferLimit?.(() => session.exposureBytes + WIRE.unreadSlackBytes)
   }
 
@@ -153,9 +153,10 @@ export class PeerLink {
       clearTimeout(this.#haveTimer ?? undefined)
       clearTimeout(this.#farewellTimer ?? undefined)
       this.#frames.abort(new Error('session over')) // a stream that both sides finished takes no notice
-      for (const job of this.#jobs.splice(0)) job.finish(false)
+      this.#jobs.clear()
       await Promise.allSettled(this.#takeovers)
       this.#session.close()
+      this.#limiter?.creditChanged()
       this.#ended.resolve()
     }
     if (this.#bug !== null) throw this.#bug.error
@@ -205,17 +206,15 @@ export class PeerLink {
   async serve(level: number, index: number, block: Uint8Array, signal: AbortSignal): Promise<boolean> {
     assert(block.byteLength > 0, 'an empty block')
     if (this.#closing !== null || signal.aborted || !this.#session.isQueued(level, index)) return false
-    const { promise, resolve } = Promise.withResolvers<boolean>()
-    const job: ServeJob = { level, index, block, offset: 0, isCancelled: false, finish: resolve }
+    const job = this.#jobs.add(level, index, block, () => this.#wake())
     const onAbort = (): void => {
       this.#feed({ type: 'absent', level, index })
       this.#cancelJob(job)
     }
-    this.#jobs.push(job)
     this.#wake()
     signal.addEventListener('abort', onAbort, { once: true })
     try {
-      return await promise
+      return await job.done
     } finally {
       signal.removeEventListener('abort', onAbort)
     }
@@ -264,6 +263,7 @@ export class PeerLink {
       this.#fail(error)
       return
     }
+    this.#limiter?.countReceived(frame.byteLength, message.type === 'data' ? message.bytes.byteLength : 0)
     this.#feed({ type: 'received', message }, message)
   }
 
@@ -289,22 +289,25 @@ export class PeerLink {
   }
 
   async #write(frames: Uint8Array[][]): Promise<void> {
-    const job = this.#writing
+    const isData = this.#jobs.isWriting
+    this.#jobs.standAside()
     this.#writeSinceMs = performance.now()
+    let isWritten = false
     try {
       if (this.#frames.writeMany !== undefined) await this.#frames.writeMany(frames, this.#stop.signal)
       else for (const frame of frames) await this.#frames.write(frame, this.#stop.signal)
+      isWritten = true
     } finally {
       this.#writeSinceMs = null
-      this.#writing = null
-      if (job?.isCancelled === true) job.finish(false)
+      this.#jobs.released(isWritten)
     }
-    for (const frame of frames) for (const part of frame) this.stats.bytesOut += part.byteLength
-    if (job !== null && !job.isCancelled && job.offset === job.block.byteLength) {
-      this.#jobs.shift()
-      job.finish(true)
+    for (const frame of frames) {
+      const bytes = frame.reduce((sum, part) => sum + part.byteLength, 0)
+      this.stats.bytesOut += bytes
+      if (isData) continue
+      this.#limiter?.countSent(bytes)
+      this.#feed({ type: 'wrote' })
     }
-    if (job === null) for (const _frame of frames) this.#feed({ type: 'wrote' })
   }
 
   /** Small frames first, so that a CREDIT or CANCEL waits for a few DATA frames at most. */
@@ -317,7 +320,7 @@ export class PeerLink {
     const message = this.#control.shift()
     if (message !== undefined) return [[encodeMessage(message)]]
     const have = this.#nextHave(now)
-    return have === null ? this.#nextData() : [[have]]
+    return have === null ? this.#jobs.nextFrames() : [[have]]
   }
 
   #nextHave(now: number): Uint8Array | null {
@@ -335,24 +338,6 @@ export class PeerLink {
     return have === null ? null : encodeMessage({ type: 'have', have })
   }
 
-  /** As much of the first job as credit lets go, up to WIRE.dataFramesAtOnceMax frames. */
-  #nextData(): Uint8Array[][] {
-    const job = this.#jobs[0]
-    if (job === undefined) return []
-    const { level, index, block } = job
-    const frames: Uint8Array[][] = []
-    while (frames.length < WIRE.dataFramesAtOnceMax && job.offset < block.byteLength) {
-      const offset = job.offset
-      const bytes = this.#session.sendableBytes(level, index, block.byteLength - offset)
-      if (bytes === 0) break
-      job.offset += bytes
-      this.#writing = job
-      this.#feed({ type: 'sent', level, index, bytes, isLast: job.offset === block.byteLength })
-      frames.push([dataHead(level, index, block.byteLength, offset), block.subarray(offset, offset + bytes)])
-    }
-    return frames
-  }
-
   /** The one way into the machine: nothing that goes wrong inside leaves through a caller. */
   #feed(event: SessionEvent, message?: Message): void {
     if (this.#closing !== null) return
@@ -361,6 +346,7 @@ export class PeerLink {
     } catch (error) {
       this.#fail(error)
     }
+    this.#limiter?.creditChanged()
   }
 
   #perform(actions: SessionAction[], message?: Message): void {
@@ -398,7 +384,7 @@ export class PeerLink {
         handlers.onRequest(this, action.level, action.index)
         return
       case 'cancelled': {
-        const job = this.#jobs.find(({ level, index }) => level === action.level && index === action.index)
+        const job = this.#jobs.find(action.level, action.index)
         if (job !== undefined) this.#cancelJob(job)
         handlers.onCancel(this, action.level, action.index)
         return
@@ -434,13 +420,8 @@ export class PeerLink {
     this.#takeovers.add(takeover)
   }
 
-  /** The block is still borrowed while the channel takes bytes of it: then the writer finishes the job. */
   #cancelJob(job: ServeJob): void {
-    const at = this.#jobs.indexOf(job)
-    if (at < 0 || job.isCancelled) return
-    this.#jobs.splice(at, 1)
-    job.isCancelled = true
-    if (this.#writing !== job) job.finish(false)
+    this.#jobs.cancel(job)
     this.#wake()
   }
 
@@ -477,6 +458,9 @@ export class PeerLink {
     }
     this.#closing = reason
     this.#farewell = farewell
+    this.#limiter?.credit.leave(this.#creditTurn) // nothing is asked or sent any more: others need not wait for this link
+    this.#limiter?.creditChanged()
+    this.#jobs.standAside()
     if (farewell === null) this.#stop.abort(new Error('session over'))
     else this.#farewellTimer = setTimeout(() => this.#stop.abort(new Error('session over')), FAREWELL_MS)
     this.#wake()

@@ -9,6 +9,7 @@ import { assert, RemoteError } from '../errors.ts'
 import { FORMAT, WAITS, WIRE } from '../limits.ts'
 import { type CreditBudget, TokenBucket } from './credit.ts'
 import { type ExchangedPeer, type HaveForm, type Message, ROOT_LEVEL } from './messages.ts'
+import type { Waiter } from './rate-queue.ts'
 
 /** What the share looks like, once the root node is known. */
 export interface SessionShape {
@@ -26,6 +27,8 @@ export type SessionEvent =
   | { type: 'wrote' }
   /** The driver let go of a complete block of so many bytes. */
   | { type: 'released'; bytes: number }
+  /** Under a download cap: it may be our turn for credit. */
+  | { type: 'turn' }
   | { type: 'tick' }
 
 export type SessionAction =
@@ -59,6 +62,9 @@ const PEER_CREDIT_MAX = 2 ** 32
 /** The rules of one session. */
 export class Session {
   readonly #budget: CreditBudget
+  /** Stands for this session in the line for credit, and where. */
+  readonly #waiter: Waiter
+  #order: number | null = null
   readonly #haveRate: TokenBucket
   readonly #controlRate: TokenBucket
   /** Ours, oldest first for each block; only the first of a list can receive bytes. */
@@ -74,6 +80,7 @@ export class Session {
   #grantedBytes = 0
   #heldBytes = 0
   #chargedBytes = 0
+  #isCounted = false
   /** Theirs, waiting or being served. */
   readonly #queued = new Set<number>()
   #peerCredit = 0
@@ -84,8 +91,10 @@ export class Session {
   #wroteMs: number
   #pexMs = Number.NEGATIVE_INFINITY
 
-  constructor(init: { now: number; budget: CreditBudget; saidShape: boolean; peerKnowsShape: boolean }) {
+  /** `waiter` is woken when it may be this session's turn for credit: feed `turn` then. */
+  constructor(init: { now: number; budget: CreditBudget; saidShape: boolean; peerKnowsShape: boolean; waiter?: Waiter }) {
     this.#budget = init.budget
+    this.#waiter = init.waiter ?? { wake: () => {} }
     this.#saidShape = init.saidShape
     this.#peerKnowsShape = init.peerKnowsShape
     this.#readMs = init.now
@@ -156,8 +165,10 @@ export class Session {
         break
       case 'tick':
         this.#tick(now, actions)
+        break
+      case 'turn':
     }
-    this.#grant(actions)
+    this.#grant(now, actions)
     return actions
   }
 
@@ -170,6 +181,9 @@ export class Session {
   close(): void {
     this.#budget.change(-this.#chargedBytes)
     this.#chargedBytes = 0
+    this.#leaveLine()
+    if (this.#isCounted) this.#budget.countAsked(-1)
+    this.#isCounted = false
   }
 
   /** Cross-checks every derived number. */
@@ -344,21 +358,53 @@ export class Session {
   }
 
   // Credit follows what was asked: a peer that owes us nothing can send nothing. Granted in large steps, to save frames.
-  #grant(actions: SessionAction[]): void {
-    const missing = this.#outstandingBytes - this.#grantedBytes
-    const room = this.#windowBytes - this.#grantedBytes - this.#heldBytes
-    let grant = Math.min(missing, room)
+  #grant(now: number, actions: SessionAction[]): void {
+    const isAsked = this.#outstandingBytes > 0
+    if (isAsked !== this.#isCounted) this.#budget.countAsked(isAsked ? 1 : -1)
+    this.#isCounted = isAsked
+    const grant = this.#paced(this.#due(), now)
     if (grant > 0) {
-      const isIdle = this.#grantedBytes === 0 && this.#heldBytes === 0
-      grant = Math.min(grant, Math.max(this.#budget.free, isIdle ? WIRE.creditBytesFloor : 0))
-      if (grant > 0 && (grant === missing || grant >= this.#windowBytes / 4 || isIdle)) {
-        this.#grantedBytes += grant
-        actions.push({ type: 'send', message: { type: 'credit', bytes: grant } })
-      }
+      this.#grantedBytes += grant
+      actions.push({ type: 'send', message: { type: 'credit', bytes: grant } })
     }
     const charge = this.exposureBytes + this.#heldBytes
     this.#budget.change(charge - this.#chargedBytes)
     this.#chargedBytes = charge
+  }
+
+  /** Credit that should be granted now, as far as memory goes. */
+  #due(): number {
+    const missing = this.#outstandingBytes - this.#grantedBytes
+    const room = Math.min(this.#windowBytes - this.#grantedBytes - this.#heldBytes, this.#budget.shareBytes - this.#grantedBytes)
+    if (missing <= 0 || room <= 0) return 0
+    const isIdle = this.#grantedBytes === 0 && this.#heldBytes === 0
+    const due = Math.min(missing, room, Math.max(this.#budget.free, isIdle ? WIRE.creditBytesFloor : 0))
+    const stepBytes = Math.min(this.#windowBytes / 4, this.#budget.pace?.stepBytes ?? Number.POSITIVE_INFINITY)
+    return due === missing || due >= stepBytes || isIdle ? due : 0
+  }
+
+  /** As much of `due` as the download cap lets go; what is missing waits in line for its turn. */
+  #paced(due: number, now: number): number {
+    const pace = this.#budget.pace
+    if (pace === null || due <= 0) {
+      this.#leaveLine()
+      return due
+    }
+    let granted = 0
+    while (granted < due) {
+      this.#order ??= pace.nextOrder()
+      const bytes = pace.takeUpTo(this.#waiter, this.#order, due - granted, now)
+      if (bytes === 0) break
+      this.#order = null // next time behind those who wait
+      granted += bytes
+    }
+    return granted
+  }
+
+  #leaveLine(): void {
+    if (this.#order === null) return
+    this.#order = null
+    this.#budget.pace?.leave(this.#waiter)
   }
 
   #tick(now: number, actions: SessionAction[]): void {

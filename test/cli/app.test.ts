@@ -2,6 +2,7 @@ import { PassThrough } from 'node:stream'
 import { describe, expect, it, onTestFinished } from 'vitest'
 import { runCli } from '../../cli/app.ts'
 import type { Io } from '../../cli/io.ts'
+import type { Config } from '../../node/config.ts'
 import { JobError, type ShoalApi } from '../../node/control/api.ts'
 import { socketPathFor } from '../../node/control/client.ts'
 import { serveControl } from '../../node/control/server.ts'
@@ -30,6 +31,7 @@ async function makeTerminal(init: { api?: ShoalApi; isTTY?: boolean; openError?:
   if (init.isTTY) for (const each of Object.values(io)) each.isTTY = true
   let interrupt = (): void => {}
   const opened: { oneShot: boolean; offline?: boolean }[] = []
+  const configs: Config[] = []
   const exits: number[] = []
   const all: Io = {
     ...io,
@@ -38,7 +40,8 @@ async function makeTerminal(init: { api?: ShoalApi; isTTY?: boolean; openError?:
       interrupt = handler
     },
     exitNow: (code) => exits.push(code),
-    async openLocal(_config, options) {
+    async openLocal(config, options) {
+      configs.push(config)
       opened.push({ oneShot: options.oneShot, ...(options.offline === undefined ? {} : { offline: options.offline }) })
       const error = init.openError?.(opened.length)
       if (error) throw error
@@ -57,7 +60,7 @@ async function makeTerminal(init: { api?: ShoalApi; isTTY?: boolean; openError?:
     await promise
     io[name].off('data', look)
   }
-  return { run, out, stdin, stdout: io.stdout, node, api, home, opened, exits, seen, interrupt: () => interrupt() }
+  return { run, out, stdin, stdout: io.stdout, node, api, home, opened, configs, exits, seen, interrupt: () => interrupt() }
 }
 
 /** A daemon for the home of a terminal. */
@@ -69,7 +72,7 @@ async function serveFor(home: string, api: ShoalApi) {
 
 describe('with no daemon', () => {
   it('says so, with an exit code of its own, where a verb needs one', async () => {
-    for (const verb of ['status', 'peers', 'stop']) {
+    for (const verb of ['status', 'limits', 'peers', 'stop']) {
       const terminal = await makeTerminal()
       expect(await terminal.run(verb)).toBe(EXIT.noDaemon)
       expect(terminal.out).toEqual({ stdout: '', stderr: 'shoal: no daemon runs for this home. Start one with `shoal daemon`.\n' })
@@ -250,6 +253,31 @@ describe('answers and failures', () => {
     terminal.stdout.once('data', () => terminal.stdout.destroy(Object.assign(new Error('closed'), { code: 'EPIPE' })))
     expect(await terminal.run('get', LINK, '-o', '-')).toBe(EXIT.interrupted)
     expect(terminal.out.stderr).toBe('')
+  })
+})
+
+describe('caps', () => {
+  it('limits shows them, sets those that were named, and says nothing else', async () => {
+    const api = fakeApi()
+    const terminal = await makeTerminal()
+    await serveFor(terminal.home, api)
+    expect(await terminal.run('limits', '--up', '2MiB')).toBe(EXIT.ok)
+    expect(terminal.out).toEqual({ stdout: 'up    1.00 KiB/s, 2.00 MiB/s\ndown  0 B/s, no cap\n', stderr: '' })
+    expect(await terminal.run('limits', '--json', '--down', 'none')).toBe(EXIT.ok)
+    expect(api.asked.map(({ request }) => request)).toEqual([
+      { uploadBytesPerSecond: 2_097_152, downloadBytesPerSecond: 'same' },
+      { uploadBytesPerSecond: 'same', downloadBytesPerSecond: null },
+    ])
+  })
+
+  it('other verbs say that a running node keeps its caps, and a node of their own starts with them', async () => {
+    const joined = await makeTerminal()
+    await serveFor(joined.home, fakeApi())
+    expect(await joined.run('get', LINK, '--down', '1MiB')).toBe(EXIT.ok)
+    expect(joined.out.stderr).toContain('--down changed nothing')
+    const alone = await makeTerminal()
+    expect(await alone.run('get', LINK, '--up', '64KiB', '--down', 'none')).toBe(EXIT.ok)
+    expect(alone.configs).toMatchObject([{ uploadBytesPerSecond: 65_536, downloadBytesPerSecond: null }])
   })
 })
 

@@ -54,11 +54,22 @@ export function fakeApi(override: Partial<ShoalApi> = {}): FakeApi {
       yield { path: 'photos', sizeBytes: 0, isDirectory: true, executable: false }
       yield { path: 'photos/\u202egpj.exe', sizeBytes: 1536, isDirectory: false, executable: true }
     },
+    async limits(request) {
+      const capOf = (cap: number | null | 'same'): number | null => (cap === 'same' ? null : cap)
+      const up = { capBytesPerSecond: capOf(request.uploadBytesPerSecond), bytesPerSecond: 1024, bytes: 2 }
+      return { up, down: { capBytesPerSecond: capOf(request.downloadBytesPerSecond), bytesPerSecond: 0, bytes: 1 }, atMs: 5 }
+    },
     async status() {
+      const [up, down] = [2_097_152, null].map((capBytesPerSecond, i) => ({
+        capBytesPerSecond,
+        bytesPerSecond: 1024 * (1 - i),
+        bytes: 2 - i,
+      }))
+      const rates = { up: up!, down: down!, atMs: 5 }
       const traffic = { bytesIn: 1, bytesOut: 2, rssBytes: 1_000_000 }
       const counts = { uptimeSeconds: 61, shares: 1, blocks: 2, connections: 3, swarmPeers: 1, jobs: 0 }
       const dht: { name: string; peers: number; mode: 'client' | 'server' }[] = [{ name: 'wan', peers: 5, mode: 'client' }]
-      return { peerId: 'P1', version: '0.1.0', network: 'test', addresses: ['/a'], dht, ...counts, ...traffic, home: '/h', pid: 7 }
+      return { peerId: 'P1', version: '0.1.0', network: 'test', addresses: ['/a'], dht, ...counts, ...traffic, rates, home: '/h', pid: 7 }
     },
     async peers() {
       const shares = [{ cid: CID, bytesIn: 1024, bytesOut: 0, hasAll: true }]
@@ -80,6 +91,7 @@ export function fakeApi(override: Partial<ShoalApi> = {}): FakeApi {
     unseed: (request, signal) => noted('unseed', request, signal, () => api.unseed(request, signal)),
     list: (request, onEvent, signal) => noted('list', request, signal, () => api.list(request, onEvent, signal)),
     shares: (signal) => noted('shares', {}, signal, () => api.shares(signal)),
+    limits: (request, signal) => noted('limits', request, signal, () => api.limits(request, signal)),
     status: (signal) => noted('status', {}, signal, () => api.status(signal)),
     peers: (signal) => noted('peers', {}, signal, () => api.peers(signal)),
     identity: (signal) => noted('identity', {}, signal, () => api.identity(signal)),

@@ -128,6 +128,9 @@ describe('the grammar of the command line', () => {
       ['get', LINK, '--fast'],
       ['ls', '--path', 'x'],
       ['daemon', '--log-level', 'loud'],
+      ['daemon', '--up', 'fast'],
+      ['limits', '--down', '1023'],
+      ['limits', '--down'],
       ['id', '--home'],
     ]
     for (const argv of wrong) {
@@ -137,8 +140,16 @@ describe('the grammar of the command line', () => {
     }
   })
 
+  it('reads caps before and after the verb, and hands them to limits as what it is about', () => {
+    expect(globalsOf('daemon', '--up', '2MiB', '--down', 'none')).toMatchObject({ up: 2 ** 21, down: null })
+    expect(globalsOf('--up', '500kB', 'get', LINK)).toMatchObject({ up: 500_000, down: undefined })
+    expect(callOf('limits')).toEqual({ verb: 'limits', up: undefined, down: undefined })
+    expect(callOf('limits', '--up', 'none')).toEqual({ verb: 'limits', up: null, down: undefined })
+    expect(globalsOf('limits', '--up', 'none')).toMatchObject({ up: undefined, down: undefined })
+  })
+
   it('helps with an example for every verb, and tells its version', () => {
-    for (const verb of ['daemon', 'share', 'get', 'seed', 'unseed', 'ls', 'status', 'peers', 'id', 'stop']) {
+    for (const verb of ['daemon', 'share', 'get', 'seed', 'unseed', 'ls', 'status', 'limits', 'peers', 'id', 'stop']) {
       const help = parseArguments([verb, '--help'])
       expect(help).toMatchObject({ exitCode: EXIT.ok, text: expect.stringMatching(new RegExp(`Examples?: shoal ${verb}`)) })
       expect(help).toMatchObject({ text: expect.stringContaining('--home') })

@@ -55,6 +55,8 @@ export class Nodes {
       mdns: false,
       logLevel: 'debug' as const,
       groupPrivate: false,
+      uploadBytesPerSecond: null,
+      downloadBytesPerSecond: null,
     }
     const node = await openNode(config, { oneShot, log: this.log })
     this.#endings.push(() => node.stop())

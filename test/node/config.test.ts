@@ -35,6 +35,16 @@ describe('the config', () => {
     expect(await loadConfig({ home: '/nowhere', overrides: { network: 'lab' } })).toMatchObject({ bootstrap: [], mdns: false })
   })
 
+  it('takes caps from the file, which the command line lifts', async () => {
+    const home = await homeWith(JSON.stringify({ uploadBytesPerSecond: 1024, downloadBytesPerSecond: 65_536 }))
+    expect(await loadConfig({ home: '/nowhere', overrides: {} })).toMatchObject({
+      uploadBytesPerSecond: null,
+      downloadBytesPerSecond: null,
+    })
+    const lifted = await loadConfig({ home, overrides: { uploadBytesPerSecond: null } })
+    expect(lifted).toMatchObject({ uploadBytesPerSecond: null, downloadBytesPerSecond: 65_536 })
+  })
+
   it('makes every complaint at once', async () => {
     const wrong = {
       network: 'No Spaces',
@@ -42,6 +52,8 @@ describe('the config', () => {
       bootstrap: ['/ip4/127.0.0.1/tcp/1'],
       mdns: 1,
       logLevel: 'loud',
+      uploadBytesPerSecond: 1023,
+      downloadBytesPerSecond: '2MiB',
       color: 1,
     }
     const problem = await problemOf(await homeWith(JSON.stringify(wrong)))

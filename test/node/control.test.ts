@@ -89,6 +89,8 @@ describe('the control socket', () => {
     expect(await all(client.list(LIST, ignore, never))).toEqual(await all(plain.list(LIST, ignore, never)))
     expect(Buffer.concat(await all(client.cat(CAT, ignore, never))).toString()).toBe('hello world')
     expect(await client.status(never)).toEqual(await plain.status(never))
+    const caps = { uploadBytesPerSecond: 4096, downloadBytesPerSecond: null }
+    expect(await client.limits(caps, never)).toEqual(await plain.limits(caps, never))
     expect(await client.peers(never)).toEqual(await plain.peers(never))
     expect(await client.identity(never)).toEqual(await plain.identity(never))
     await client.stop(never)

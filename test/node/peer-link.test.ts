@@ -409,8 +409,8 @@ describe('a link and a peer that breaks the rules', () => {
   })
 
   it('a peer that asks and never reads is given up after 60 s, and no timer stays', async () => {
+    vi.useFakeTimers() // before the session begins: its clock must not jump back
     const { link, raw, end } = await linkedToFrames()
-    vi.useFakeTimers()
     end.stall()
     const served: boolean[] = []
     const sender = recorder({

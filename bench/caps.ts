@@ -1,0 +1,76 @@
+/**
+ * `node bench/caps.ts`: how near a node keeps to its caps while there is always something to send, by its own counters.
+ *
+ * Two receivers at a seeder with an upload cap, then one receiver with a download cap, on loopback. Options: --rate RATE (default 4MiB),
+ * --seconds N (default 30).
+ */
+import { randomBytes } from 'node:crypto'
+import { mkdir, writeFile } from 'node:fs/promises'
+import { setTimeout as delay } from 'node:timers/promises'
+import { parseArgs } from 'node:util'
+import { parseRate } from '../cli/rate.ts'
+import type { LimitsResult, ShareResult } from '../node/control/api.ts'
+import { connectControl } from '../node/control/client.ts'
+import { type Daemon, Sandbox } from '../test/kit/daemons.ts'
+
+const SAME = { uploadBytesPerSecond: 'same', downloadBytesPerSecond: 'same' } as const
+const SAMPLE_MS = 100
+const WINDOW_MS = 1_000
+
+const say = (text: string): void => void process.stdout.write(`${text}\n`)
+
+/** What a daemon counts, again and again for so long, from its first block on. */
+async function watch(daemon: Daemon, way: 'up' | 'down', seconds: number): Promise<LimitsResult[]> {
+  const api = await connectControl(daemon.started.socket)
+  if (api === null) throw new Error('nobody answers')
+  const look = (): Promise<LimitsResult> => api.limits(SAME, AbortSignal.timeout(10_000))
+  while ((await look())[way].bytes < 1_048_576) await delay(SAMPLE_MS)
+  const samples = [await look()]
+  while (samples.at(-1)!.atMs - samples[0]!.atMs < seconds * 1000) {
+    await delay(SAMPLE_MS)
+    samples.push(await look())
+  }
+  return samples
+}
+
+/** The average over everything, and the most of any window, as parts of the cap. */
+function tell(name: string, cap: number, way: 'up' | 'down', samples: LimitsResult[]): void {
+  const partOf = (from: LimitsResult, to: LimitsResult): number => ((to[way].bytes - from[way].bytes) * 1000) / (to.atMs - from.atMs) / cap
+  const windows = samples.flatMap((from) => {
+    const to = samples.find(({ atMs }) => atMs - from.atMs >= WINDOW_MS)
+    return to === undefined ? [] : [partOf(from, to)]
+  })
+  const average = partOf(samples[0]!, samples.at(-1)!)
+  const [least, most] = [Math.min(...windows), Math.max(...windows)]
+  say(`${name}: ${average.toFixed(3)} of the cap on average, ${least.toFixed(2)} to ${most.toFixed(2)} in windows of a second`)
+}
+
+async function run(sandbox: Sandbox, rate: string, seconds: number): Promise<void> {
+  const cap = parseRate(rate)
+  if (cap === null) throw new Error('--rate needs a number')
+  const source = sandbox.path('source.bin')
+  // Equal blocks would travel once.
+  await writeFile(source, randomBytes(Math.ceil(cap * (seconds + 20))))
+  const seeder = await sandbox.daemon('seeder', { args: ['--up', rate] })
+  const { link } = await seeder.json<ShareResult>('share', source)
+  const get = async (name: string, args: string[]): Promise<Daemon> => {
+    const reader = await sandbox.daemon(name, { bootstrap: seeder.addresses, args })
+    await mkdir(sandbox.path(`out-${name}`))
+    reader.json('get', link, '-o', sandbox.path(`out-${name}`)).catch(() => {}) // ended with its daemon
+    return reader
+  }
+  const readers = [await get('a', ['--up', '1KiB']), await get('b', ['--up', '1KiB'])]
+  tell(`up, two receivers, ${rate}`, cap, 'up', await watch(seeder, 'up', seconds))
+  await Promise.all(readers.map((reader) => reader.kill()))
+  await seeder.json('limits', '--up', 'none')
+  const reader = await get('c', ['--down', rate])
+  tell(`down, one sender, ${rate}`, cap, 'down', await watch(reader, 'down', seconds))
+}
+
+const { values } = parseArgs({ options: { rate: { type: 'string', default: '4MiB' }, seconds: { type: 'string', default: '30' } } })
+const sandbox = await Sandbox.create()
+try {
+  await run(sandbox, values.rate, Number(values.seconds))
+} finally {
+  await sandbox.clear()
+}
