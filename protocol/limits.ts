@@ -85,6 +85,8 @@ export const WIRE = {
   controlFramesQueuedMax: 1_024,
   /** Requests that we cancelled and that the peer has not ended yet. */
   cancelledMax: 256,
+  /** Suggestions kept for a peer that does not know the shape yet. */
+  suggestionsWaitingMax: 16,
   /** New blocks are told together, at most this often. */
   haveIntervalMs: 50,
   /** Parsed from one peer without letting others run. */

@@ -249,13 +249,7 @@ export class LiveShare implements PeerLinkHandlers {
 
   // What peer links tell.
 
-  hasAll(): boolean {
-    return this.isComplete
-  }
-
-  knowsShape(): boolean {
-    return this.#dag !== null
-  }
+  knowsShape = (): boolean => this.#dag !== null
 
   onHave(link: PeerLink, have: Have): void {
     const peer = link.remote.peerId

@@ -6,6 +6,7 @@ export const NOBODY: PeerLinkHandlers = {
   onHave: () => {},
   onProgress: () => {},
   onBlock: () => Promise.resolve(),
+  onSuggest: () => {},
   onAbsent: () => {},
   onRequest: () => {},
   onCancel: () => {},

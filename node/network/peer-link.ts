@@ -39,6 +39,8 @@ export interface PeerLinkHandlers {
   onProgress(link: PeerLink, level: number, index: number, bytes: number): void
   /** A complete block, unverified, taken over by the handler. Its credit is paid back when the promise settles. */
   onBlock(link: PeerLink, level: number, index: number, bytes: Uint8Array): Promise<void>
+  /** The peer seeds alone and would rather be asked for this leaf than for another. */
+  onSuggest(link: PeerLink, index: number): void
   onAbsent(link: PeerLink, level: number, index: number): void
   /** To be answered by link.serve or link.absent. */
   onRequest(link: PeerLink, level: number, index: number): void
@@ -72,6 +74,8 @@ export class PeerLink {
   readonly #session: Session
   #handlers: PeerLinkHandlers | null = null
   #outbox: HaveOutbox | null = null
+  /** Leaves to suggest once the peer knows the shape. */
+  #suggestions: number[] = []
   #haveMs = Number.NEGATIVE_INFINITY
   #haveTimer: NodeJS.Timeout | null = null
   readonly #control: Message[] = []
@@ -218,6 +222,13 @@ export class PeerLink {
     } finally {
       signal.removeEventListener('abort', onAbort)
     }
+  }
+
+  /** Tells the peer that it had better ask for this leaf than for another; waits until it knows the shape. */
+  suggest(index: number): void {
+    if (this.#closing !== null) return
+    if (this.#session.peerKnowsShape) this.#perform([{ type: 'send', message: { type: 'suggest', index } }])
+    else if (this.#suggestions.length < WIRE.suggestionsWaitingMax) this.#suggestions.push(index)
   }
 
   /** Tells the peer of others in this swarm; at most once in WIRE.pexIntervalMs. */
@@ -377,6 +388,7 @@ export class PeerLink {
         this.#assembly = null
         return
       case 'have':
+        for (const index of this.#suggestions.splice(0)) this.suggest(index)
         if (action.have.kind !== 'ranges') handlers.onHave(this, action.have)
         else for (const [first, count] of action.have.ranges) handlers.onHave(this, { kind: 'range', first, count })
         return
@@ -391,6 +403,9 @@ export class PeerLink {
       }
       case 'absent':
         handlers.onAbsent(this, action.level, action.index)
+        return
+      case 'suggested':
+        handlers.onSuggest(this, action.index)
         return
       case 'peers':
         handlers.onPeers(this, action.peers)

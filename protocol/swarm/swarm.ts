@@ -7,6 +7,7 @@
  * An event costs the same with a million items as with a hundred: peers that could be asked stand in line, the others are not looked at.
  */
 import { assert } from '../errors.ts'
+import { type Flight, removeFrom } from './flight.ts'
 import { IndexSet } from './index-set.ts'
 import { Items } from './items.ts'
 import { Line } from './line.ts'
@@ -28,13 +29,6 @@ import type { SwarmAction, SwarmEvent, SwarmLimits } from './swarm-events.ts'
 import { isLate, ownWaitMs, totalWindow, trialsMax, waitMs, windowOf } from './windows.ts'
 
 export type { SwarmAction, SwarmEvent, SwarmLimits }
-
-interface Flight {
-  /** Peers that have it in their queue. */
-  holders: SwarmPeer[]
-  /** Peers whose copy is being verified. */
-  checking: SwarmPeer[]
-}
 
 /** The download of one share. */
 export class Swarm {
@@ -501,9 +495,4 @@ export class Swarm {
     this.#line.checkInvariants(peers)
     assert(requests === this.#requests && requests <= requestsTotalMax, `requests ${this.#requests}, counted ${requests}`)
   }
-}
-
-function removeFrom(peers: SwarmPeer[], peer: SwarmPeer): void {
-  const at = peers.indexOf(peer)
-  if (at >= 0) peers.splice(at, 1)
 }

@@ -37,6 +37,8 @@ export type Message =
   | { type: 'data'; level: number; index: number; total: number; offset: number; bytes: Uint8Array }
   | { type: 'credit'; bytes: number }
   | { type: 'pex'; peers: ExchangedPeer[] }
+  /** A leaf that never left the sender, who seeds alone: better asked for than another. */
+  | { type: 'suggest'; index: number }
   | { type: 'keepalive' }
   | { type: 'goodbye'; code: number }
   | { type: 'skipped' }
@@ -53,6 +55,7 @@ const TYPE = {
   pex: 9,
   keepalive: 10,
   goodbye: 11,
+  suggest: 12,
 } as const
 
 const FIRST_SKIPPED_TYPE = 128
@@ -81,6 +84,8 @@ export function encodeMessage(message: Message): Uint8Array {
       return join([TYPE.credit], u32(message.bytes))
     case 'pex':
       return encodePex(message.peers)
+    case 'suggest':
+      return join([TYPE.suggest], u32(message.index))
     case 'keepalive':
       return Uint8Array.of(TYPE.keepalive)
     case 'goodbye':
@@ -133,6 +138,8 @@ function decodeControl(type: number, reader: Reader): Message {
       return { type: 'credit', bytes: atLeastOne(reader.u32(), 'credit') }
     case TYPE.pex:
       return { type: 'pex', peers: decodePex(reader) }
+    case TYPE.suggest:
+      return { type: 'suggest', index: reader.u32() }
     case TYPE.keepalive:
       return { type: 'keepalive' }
     case TYPE.goodbye:

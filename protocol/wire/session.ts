@@ -42,6 +42,7 @@ export type SessionAction =
   | { type: 'have'; have: HaveForm }
   | { type: 'requested' | 'cancelled' | 'absent'; level: number; index: number }
   | { type: 'peers'; peers: ExchangedPeer[] }
+  | { type: 'suggested'; index: number }
   /** The peer said goodbye with this code. */
   | { type: 'ended'; code: number }
 
@@ -239,6 +240,9 @@ export class Session {
         this.#pexMs = now
         actions.push({ type: 'peers', peers: message.peers })
         return
+      case 'suggest':
+        this.#receiveSuggest(message.index, actions)
+        return
       case 'goodbye':
         actions.push({ type: 'ended', code: message.code })
         return
@@ -256,6 +260,13 @@ export class Session {
     }
     this.#peerKnowsShape = true
     actions.push({ type: 'have', have }, { type: 'writable' })
+  }
+
+  #receiveSuggest(index: number, actions: SessionAction[]): void {
+    if (!this.#saidShape || this.#shape === null)
+      throw new RemoteError('UNSOLICITED', 'a suggestion, though we never said that we know the shape')
+    if (!isInTree(0, index, this.#shape)) throw new RemoteError('OUT_OF_RANGE', `suggests block ${index}`)
+    actions.push({ type: 'suggested', index })
   }
 
   #receiveRequest(level: number, index: number, actions: SessionAction[]): void {

@@ -94,6 +94,7 @@ async function startLiar(stack: Stack): Promise<{ lied: Promise<void> }> {
         onHave: nothing,
         onProgress: nothing,
         onBlock: () => Promise.resolve(),
+        onSuggest: nothing,
         onAbsent: nothing,
         onCancel: nothing,
         onPeers: nothing,

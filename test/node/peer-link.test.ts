@@ -32,17 +32,19 @@ function recorder(hooks: Partial<PeerLinkHandlers> = {}) {
   const haves: Have[] = []
   const requests: number[] = []
   const absents: number[] = []
+  const suggested: number[] = []
   const handlers: PeerLinkHandlers = {
     onHave: (_, have) => void haves.push(have),
     onProgress: () => {},
     onBlock: async (_, __, index, bytes) => void blocks.push({ index, bytes }),
+    onSuggest: (_, index) => void suggested.push(index),
     onAbsent: (_, __, index) => void absents.push(index),
     onRequest: (_, __, index) => void requests.push(index),
     onCancel: () => {},
     onPeers: () => {},
     ...hooks,
   }
-  return { handlers, blocks, haves, requests, absents }
+  return { handlers, blocks, haves, requests, absents, suggested }
 }
 
 /** Two proved links over one channel; `near` is the one that dialled. */
@@ -318,7 +320,7 @@ describe('a session between two links', () => {
     expect(receiver.absents).toEqual([])
   })
 
-  it('positions wait until the peer knows the shape, then come merged', async () => {
+  it('positions and suggestions wait until the peer knows the shape, and positions come merged', async () => {
     const { near, far } = await linked({ nearKnowsShape: false })
     const told = Promise.withResolvers<void>()
     const receiver = recorder({
@@ -329,9 +331,11 @@ describe('a session between two links', () => {
     })
     const runs = [near.run(receiver.handlers, never), far.run(recorder().handlers, never)]
     for (let i = 10; i < 20; i++) far.sendHave({ kind: 'range', first: i, count: 1 })
+    for (const index of [5, 7]) far.suggest(index)
     near.learnShape(1000, () => null)
     await told.promise
     expect(receiver.haves).toEqual([{ kind: 'range', first: 10, count: 10 }])
+    await expect.poll(() => receiver.suggested).toEqual([5, 7])
     await near.goodbye(0)
     await Promise.all(runs)
   })

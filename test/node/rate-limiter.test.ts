@@ -60,6 +60,7 @@ class Hub {
       onHave: () => {},
       onProgress: (_, __, index, bytes) => void this.progress.push({ peer, index, bytes, at: performance.now() }),
       onBlock: async () => {},
+      onSuggest: () => {},
       onAbsent: () => {},
       onRequest: (link, level, index) => void link.serve(level, index, new Uint8Array(MIB), never),
       onCancel: () => {},

@@ -42,6 +42,7 @@ const message: fc.Arbitrary<Message> = fc.oneof(
     type: fc.constant('pex' as const),
     peers: fc.array(fc.record({ id: bytes(1, 64), addresses: fc.array(bytes(1, 256), { maxLength: 8 }) }), { maxLength: 5 }),
   }),
+  fc.nat(2 ** 32 - 1).map((index): Message => ({ type: 'suggest', index })),
   fc.constant<Message>({ type: 'keepalive' }),
   fc.record({ type: fc.constant('goodbye' as const), code: fc.integer({ min: 0, max: 255 }) }),
 )
@@ -96,7 +97,7 @@ describe('messages', () => {
     ['an empty frame', [], 'TRUNCATED'],
     ['a frame over the limit', new Uint8Array(WIRE.frameBytesMax + 1), 'FRAME_TOO_LARGE'],
     ['type 0', [0], 'UNKNOWN_TYPE'],
-    ['type 12', [12], 'UNKNOWN_TYPE'],
+    ['type 13', [13], 'UNKNOWN_TYPE'],
     ['a small frame of a later version', [128, 1, 2, 3], 'valid'],
     ['a large frame of a later version', Uint8Array.of(200, ...new Uint8Array(WIRE.skippedBytesMax + 1)), 'FRAME_TOO_LARGE'],
     ['a byte after the end', [10, 0], 'BAD_FRAME'],

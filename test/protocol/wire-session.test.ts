@@ -217,6 +217,14 @@ describe('session: what they ask and say', () => {
     expect(codeOf(() => new Bench().receive(ask(index, level)))).toBe('OUT_OF_RANGE')
   })
 
+  it('a suggestion is passed on, is out of range beyond the last leaf, and unsolicited before we said that we know the shape', () => {
+    const bench = new Bench()
+    expect(bench.receive({ type: 'suggest', index: 99 })).toContainEqual({ type: 'suggested', index: 99 })
+    expect(codeOf(() => bench.receive({ type: 'suggest', index: 100 }))).toBe('OUT_OF_RANGE')
+    const blank = new Session({ now: 0, budget: new CreditBudget(1), saidShape: false, peerKnowsShape: true })
+    expect(codeOf(() => blank.handle({ type: 'received', message: { type: 'suggest', index: 0 } }, 1))).toBe('UNSOLICITED')
+  })
+
   it('sends DATA as far as credit goes, in frames that fit one Noise message, and nothing after a cancel, which ends by ABSENT', () => {
     const bench = new Bench()
     bench.receive(ask(5))
