@@ -146,6 +146,8 @@ export const SWARM = {
   queueAheadMs: 1_000,
   /** Before its first byte a request may wait for its turn: in a crowd of 30 on a line of 5 Mbit/s that takes up to 50 s. */
   patienceMs: 60_000,
+  /** A request that has not begun after this long stands in a queue: it may be tried elsewhere. Some round trips. */
+  quietMs: 300,
   /** Silent for so long, what was asked may be copied elsewhere; and a peer that never delivered no longer holds others like it up. */
   coldMs: 3_000,
   /** Pause after a timeout, doubled with each fail. */

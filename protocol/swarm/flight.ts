@@ -6,6 +6,8 @@ export interface Flight {
   holders: SwarmPeer[]
   /** Peers whose copy is being verified. */
   checking: SwarmPeer[]
+  /** When it was asked for last. */
+  askedMs: number
 }
 
 export function removeFrom(peers: SwarmPeer[], peer: SwarmPeer): void {

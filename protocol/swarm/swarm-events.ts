@@ -12,6 +12,7 @@ export interface SwarmLimits {
   snubMs: number
   blockMs: number
   patienceMs: number
+  quietMs: number
   coldMs: number
   coolMs: number
   tickMs: number

@@ -105,8 +105,11 @@ export class Swarm {
     switch (event.type) {
       case 'progress': {
         const peer = this.#peers.get(event.peer)
-        if (peer !== undefined) countBytes(peer, event.bytes, now)
         this.#pace.count(event.bytes, now)
+        if (peer === undefined) return
+        const isFirst = peer.headBytes === 0 && peer.queue[0] === event.item
+        countBytes(peer, event.bytes, now)
+        if (isFirst && peer.isProven) this.#settle(peer, event.item, now, actions)
         return
       }
       case 'peerHas':
@@ -208,6 +211,15 @@ export class Swarm {
       this.#release(item)
     }
     this.#isDoneSaid = true
+  }
+
+  /** A peer that delivers has begun with an item: others that have not are no longer needed. */
+  #settle(peer: SwarmPeer, item: number, now: number, actions: SwarmAction[]): void {
+    const flight = this.#flights.get(item)
+    if (flight === undefined || flight.holders.length < 2) return
+    for (const other of [...flight.holders]) {
+      if (other !== peer && (other.queue[0] !== item || other.headBytes === 0)) this.#takeBack(other, item, now, actions)
+    }
   }
 
   #receive(key: string, item: number, now: number): void {
@@ -383,10 +395,17 @@ export class Swarm {
     const flight = this.#flights.get(item)
     if (flight === undefined) {
       this.#items.take(item)
-      this.#flights.set(item, { holders: [peer], checking: [] })
+      this.#flights.set(item, { holders: [peer], checking: [], askedMs: now })
     } else {
-      if (flight.holders.length >= this.#limits.endgameCopiesMax) this.#steal(flight, item, now, actions)
+      const full = flight.holders.length >= this.#limits.endgameCopiesMax
+      const loser = full ? this.#replaceable(flight, item, now) : undefined
+      assert(full === (loser !== undefined), 'a copy too many')
+      if (loser !== undefined) {
+        if (!loser.isProven) pause(loser, this.#limits.coolMs, now)
+        this.#takeBack(loser, item, now, actions)
+      }
       flight.holders.push(peer)
+      flight.askedMs = now
     }
     pushRequest(peer, item, now)
     if (peer.isProven) this.#requests++
@@ -413,12 +432,12 @@ export class Swarm {
 
   /** Endgame, stealing and deadlines: a second copy of what a stalled or much slower peer was asked for. -1 when `open` is better. */
   #pickCopy(peer: SwarmPeer, open: number, now: number): number {
-    const isIdler = (holder: SwarmPeer): boolean => this.#isIdler(holder, now)
     let best = -1
     let bestWaitMs = 1.5 * ownWaitMs(this.#limits, peer)
     for (const [item, flight] of this.#flights) {
       if (flight.checking.length > 0 || !this.#items.isBefore(item, open)) continue
-      if (flight.holders.length >= this.#limits.endgameCopiesMax && !(peer.isProven && flight.holders.some(isIdler))) continue
+      const isFull = flight.holders.length >= this.#limits.endgameCopiesMax
+      if (isFull && (!peer.isProven || this.#replaceable(flight, item, now) === undefined)) continue
       if (flight.holders[0] === peer || flight.holders[1] === peer || !isHolder(peer, item)) continue
       let expectedMs = Number.POSITIVE_INFINITY
       for (const holder of flight.holders) expectedMs = Math.min(expectedMs, waitMs(this.#limits, holder, item, now))
@@ -429,17 +448,13 @@ export class Swarm {
     return best
   }
 
-  /** It never delivered anything, and nothing comes. */
-  #isIdler(peer: SwarmPeer, now: number): boolean {
-    return !peer.isProven && headSilentMs(peer, now) >= this.#limits.coldMs
-  }
-
-  /** Makes room for a copy at a peer that delivers. */
-  #steal(flight: Flight, item: number, now: number, actions: SwarmAction[]): void {
-    const idler = flight.holders.find((holder) => this.#isIdler(holder, now))
-    assert(idler !== undefined, 'nobody to steal from')
-    pause(idler, this.#limits.coolMs, now)
-    this.#takeBack(idler, item, now, actions)
+  /** The holder whose place a peer that delivers may take: one that never delivered and is silent, or whose turn has not come. */
+  #replaceable(flight: Flight, item: number, now: number): SwarmPeer | undefined {
+    const idler = flight.holders.find((holder) => !holder.isProven && headSilentMs(holder, now) >= this.#limits.coldMs)
+    if (idler !== undefined) return idler
+    const last = flight.holders.at(-1)
+    const isWaiting = last !== undefined && now - flight.askedMs >= this.#limits.quietMs && (last.queue[0] !== item || last.headBytes === 0)
+    return isWaiting ? last : undefined
   }
 
   #endTrial(peer: SwarmPeer): void {

@@ -16,7 +16,7 @@ export function totalWindow(limits: SwarmLimits, bytesPerSecond: number): number
 
 /** Beside peers that deliver, those that never did get a quarter of the places: promises must not crowd out deeds. */
 export function trialsMax(limits: SwarmLimits, total: number, provenCount: number): number {
-  return provenCount === 0 ? limits.requestsTotalMax : Math.max(2, total >>> 2)
+  return provenCount === 0 ? limits.requestsTotalMax : Math.max(2, total >>> 1)
 }
 
 /** Whether a peer has something to give that nobody else has, and was not asked for it: then it is asked beyond the total. */
@@ -42,7 +42,7 @@ export function isLate(limits: SwarmLimits, peer: SwarmPeer, now: number): boole
 
 /** How long an item will take where it was asked: for ever where no byte comes, not known (0) where the first ones still may. */
 export function waitMs(limits: SwarmLimits, peer: SwarmPeer, item: number, now: number): number {
-  if (headSilentMs(peer, now) >= limits.coldMs) return Number.POSITIVE_INFINITY
+  if (headSilentMs(peer, now) >= (peer.isProven && peer.headBytes === 0 ? limits.quietMs : limits.coldMs)) return Number.POSITIVE_INFINITY
   // A block that has been coming for a while shows the pace of now better than those before it.
   const sinceFirstMs = peer.headBytes === 0 ? 0 : now - peer.headFirstMs
   const rate = sinceFirstMs >= 1_000 ? (peer.headBytes * 1000) / sinceFirstMs : peer.rate
