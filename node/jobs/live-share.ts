@@ -15,11 +15,10 @@ import { nodePrimitives } from '../crypto/primitives.ts'
 import type { Log } from '../log.ts'
 import type { CloseReason, Have, PeerLink, PeerLinkHandlers } from '../network/peer-link.ts'
 import type { BlockStore } from '../storage/blocks.ts'
-import { DigestSet } from '../storage/digest-set.ts'
 import { Bitfield, runsOfBits, runsWhere } from './bitfield.ts'
 import { type Claim, HaveTeller } from './have-teller.ts'
 import { ItemMap } from './item-map.ts'
-import { storedBlock } from './stored.ts'
+import { BlockIntake, storedBlock } from './stored.ts'
 import { Waiters } from './waiters.ts'
 
 export interface LiveShareParts {
@@ -64,16 +63,16 @@ export class LiveShare implements PeerLinkHandlers {
   fetchedBytes = 0
   /** How far the jobs that read in order look ahead. */
   readonly windows = new Set<{ covers(position: number): boolean }>()
-  /** Digests of what was stored in this session, for shares that are not kept. */
-  readonly storedDigests = new DigestSet()
-  /** performance time of the last moment at which a peer was connected. */
+  /** What was stored in this session: dropped again where a share is not kept. */
+  readonly intake: BlockIntake
+  /** When a peer was connected, and when a byte of a block came, for the last time. */
   lastLinkedAt: number
-  /** The same of the last byte of a block. */
   lastBytesAt: number
 
   constructor(cid: ShareCid, parts: LiveShareParts) {
     this.cid = cid
     this.#parts = parts
+    this.intake = new BlockIntake(parts.blocks)
     this.#map = new ItemMap(cid.codec, null)
     this.#teller = new HaveTeller(this.#claims, this)
     this.lastLinkedAt = this.lastBytesAt = parts.now()
@@ -154,9 +153,8 @@ export class LiveShare implements PeerLinkHandlers {
     }
   }
 
-  /** Wants leaves: 0 is the most urgent priority, 3 the least. What is held already is passed over. */
+  /** Wants leaves: 0 is the most urgent priority, 3 the least. What is held is passed over; what has no name yet is asked for when it has. */
   wantLeaves(first: number, count: number, priority: number): void {
-    // What has no name yet is asked again when names come in.
     if (!this.#wantKnown(first, count, priority)) this.#wanted.set(`${first} ${count} ${priority}`, { first, count, priority })
   }
 
@@ -244,6 +242,7 @@ export class LiveShare implements PeerLinkHandlers {
 
   /** Stops all waits and timers; links are closed by whoever attached them. */
   close(reason: Error): void {
+    this.intake.close()
     clearTimeout(this.#timer)
     this.#teller.close()
     this.#fail(reason)
@@ -296,7 +295,7 @@ export class LiveShare implements PeerLinkHandlers {
       return
     }
     try {
-      if (await this.#parts.blocks.put(expected, bytes, NEVER)) this.storedDigests.add(expected)
+      if (!(await this.intake.put(expected, bytes))) return
     } catch (error) {
       this.#feedTo(engine, { type: 'rejected', peer, item, reason: 'store' })
       this.#fail(error instanceof Error ? error : new Error(String(error)))
@@ -451,15 +450,15 @@ export class LiveShare implements PeerLinkHandlers {
       isKnown = false
       let level = dag.shape.depth - 1
       while (this.has(level, Math.floor(leaf / FORMAT.nodeWidth ** level))) level--
-      const item = this.#map.itemOf(level, Math.floor(leaf / FORMAT.nodeWidth ** level))
-      this.#feedTo(this.#ensureEngine(), { type: 'want', first: item, count: 1, priority: 0 })
+      const node = this.#map.itemOf(level, Math.floor(leaf / FORMAT.nodeWidth ** level))
+      this.#wantWhere(node, node + 1, 0, () => true)
     }
     return isKnown
   }
 
   #wantWhere(first: number, end: number, priority: number, isMissing: (item: number) => boolean): void {
-    const engine = this.#ensureEngine()
-    for (const [from, count] of runsWhere(first, end, isMissing)) this.#feedTo(engine, { type: 'want', first: from, count, priority })
+    for (const [from, count] of runsWhere(first, end, isMissing))
+      this.#feedTo(this.#ensureEngine(), { type: 'want', first: from, count, priority })
   }
 
   #feed(event: SwarmEvent): void {
@@ -497,6 +496,3 @@ export class LiveShare implements PeerLinkHandlers {
 }
 
 const SWARM_LIMITS = { ...SWARM, blockMs: WAITS.blockMs, itemBytes: FORMAT.blockBytes }
-
-/** Stored blocks are never abandoned half-way: the write ends on its own. */
-const NEVER = new AbortController().signal

@@ -84,7 +84,8 @@ export async function withShare<T>(
     else {
       await env.host.exclusively(link.cid.text, async () => {
         release()
-        await quietly(env, () => dropBlocks(env, live.storedDigests))
+        await live.intake.ended()
+        await quietly(env, () => dropBlocks(env, live.intake.digests))
       })
     }
   }
