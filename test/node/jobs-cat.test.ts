@@ -171,6 +171,16 @@ describe('reading in order', () => {
     expect((await getting).files).toBe(1)
   })
 
+  it('finds the seeder again at once, however soon one reading follows another', async () => {
+    const node = await fresh('again')
+    const path = 'folder/deep/small.txt'
+    for (let i = 0; i < 20; i++) {
+      // Half of them end while peers are still being dialled for them.
+      if (i % 2 === 0) await expect(cat(node, { path: 'folder/none' }).next()).rejects.toMatchObject({ code: 'NOT_IN_SHARE' })
+      else expect((await read(cat(node, { path }))).toString()).toBe('a few words')
+    }
+  })
+
   it('refuses a folder, and what is not there', async () => {
     const node = await fresh('wrong')
     await expect(cat(node).next()).rejects.toMatchObject({ code: 'NOT_ONE_FILE', exitCode: EXIT.usage })
