@@ -2,7 +2,8 @@
  * `npm run bench`: share and get of 1 GiB beside the same bytes moved in simpler ways, in one run, so that only ratios count.
  *
  * (a) a plain copy, (b) one raw libp2p stream, (c) the same work without Shoal (raw-peer.ts). Then four receivers on one uplink of
- * 5 Mbit/s. Options: --mib N (default 1024), --runs N (default 3), --only transfer|uplink.
+ * 5 Mbit/s, and the time to the first byte of a stream. Options: --mib N (default 1024), --runs N (default 3),
+ * --only transfer|uplink|first-byte.
  */
 import { type ChildProcess, spawn } from 'node:child_process'
 import { createCipheriv, randomFillSync } from 'node:crypto'
@@ -14,6 +15,7 @@ import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 import type { GetResult, ShareResult } from '../node/control/api.ts'
 import { type Daemon, Sandbox } from '../test/kit/daemons.ts'
+import { benchFirstByte } from './first-byte.ts'
 import { benchUplink } from './uplink.ts'
 
 const MIB = 1_048_576
@@ -196,8 +198,14 @@ const { values } = parseArgs({
 })
 const sandbox = await Sandbox.create()
 try {
-  if (values.only !== 'uplink') await benchTransfer(sandbox, Number(values.mib), Number(values.runs))
-  if (values.only !== 'transfer') await benchUplink(sandbox, say)
+  const isChosen = (part: string): boolean => values.only === undefined || values.only === part
+  if (isChosen('transfer')) await benchTransfer(sandbox, Number(values.mib), Number(values.runs))
+  if (isChosen('uplink')) await benchUplink(sandbox, say)
+  if (isChosen('first-byte')) {
+    const source = sandbox.path('first-byte.bin')
+    await makeRandomFile(source, Number(values.mib) * MIB)
+    await benchFirstByte(sandbox, source, say)
+  }
 } finally {
   await sandbox.clear()
 }

@@ -4,7 +4,7 @@
  * Help and usage errors are returned as text, so that the caller decides where they go.
  */
 import { Command, CommanderError, Option } from 'commander'
-import { JobError, type ShareRequest, VERSION } from '../node/control/api.ts'
+import { type ByteRange, JobError, type ShareRequest, VERSION } from '../node/control/api.ts'
 import { LOG_LEVELS, type LogLevel } from '../node/log.ts'
 import { EXIT } from '../protocol/errors.ts'
 import { type LinkSource, linkSource } from './link-source.ts'
@@ -35,6 +35,7 @@ export type VerbCall =
       link: LinkSource
       output: string
       path: string | null
+      range: ByteRange | null
       peers: string[]
       force: boolean
       yes: boolean
@@ -196,27 +197,34 @@ interface LinkOptions {
 }
 
 function addGet(program: Command, found: (call: VerbCall) => void): void {
-  type Options = LinkOptions & { output: string; force?: true; yes?: true; seed?: true }
+  type Options = LinkOptions & { output: string; range?: string; force?: true; yes?: true; seed?: true }
   program
     .command('get')
     .description('fetch a share, or a part of it')
     .argument('[link]', LINK)
     .option('-o, --output <dir>', 'folder to write to; "-" streams one file to standard output', '.')
     .option('--path <sub>', 'only this file or folder of the share')
+    .option('--range <bytes>', 'with "-o -": only these bytes, FIRST-LAST counted from 0, FIRST- to the end, or -N for the last N')
     .option('--force', 'replace files that stand in the way')
     .option('--yes', 'go on where Shoal would ask, as for a share that unpacks to far more than it weighs')
     .option('--seed', 'keep the sealed blocks and serve them, also when no daemon runs')
     .addOption(waitOption())
     .addOption(peerOption())
     .addOption(linkFileOption())
-    .addHelpText('after', '\nExamples: shoal get LINK -o there | shoal get - -o there < link.txt | shoal get LINK --path a/b.txt -o -')
+    .addHelpText(
+      'after',
+      '\nExamples: shoal get LINK -o there | shoal get - -o there < link.txt | shoal get LINK --path a/b.txt -o -' +
+        '\n          shoal get LINK -o - --range 1000-1999',
+    )
     .action((link: string | undefined, options: Options) => {
       if (options.output === '') throw new JobError('USAGE', '--output is empty')
+      if (options.range !== undefined && options.output !== '-') throw new JobError('USAGE', '--range goes with "-o -" only')
       found({
         verb: 'get',
         link: linkSource(link, options.linkFile),
         output: options.output,
         path: options.path ?? null,
+        range: options.range === undefined ? null : rangeOf(options.range),
         peers: options.peer ?? [],
         force: options.force ?? false,
         yes: options.yes ?? false,
@@ -224,6 +232,17 @@ function addGet(program: Command, found: (call: VerbCall) => void): void {
         keep: options.seed ?? false,
       })
     })
+}
+
+/** "FIRST-LAST", both included, "FIRST-", or "-N". */
+function rangeOf(text: string): ByteRange {
+  const [, first, last] = /^(\d{0,16})-(\d{0,16})$/.exec(text) ?? []
+  const start = first === '' ? -Number(last) : Number(first)
+  const end = first === '' || last === '' ? null : Number(last)
+  // "-0", and no number at all, are no bytes.
+  const isRange = Number.isSafeInteger(start) && !Object.is(start, -0) && Number.isSafeInteger(end ?? 0) && (end ?? start) >= start
+  if (!isRange) throw new JobError('USAGE', '--range is FIRST-LAST, FIRST- or -N, in bytes')
+  return { start, end }
 }
 
 function addSeed(program: Command, found: (call: VerbCall) => void): void {

@@ -90,7 +90,7 @@ const sayGot = (result: GetResult): string =>
 async function cat(call: Of<'get'>, at: Setting): Promise<number> {
   const { api, io, report, signal } = at
   const link = await readLink(call.link, io)
-  const request: CatRequest = { link, path: call.path, consent: call.yes, wait: call.wait, peers: call.peers }
+  const request: CatRequest = { link, path: call.path, range: call.range, consent: call.yes, wait: call.wait, peers: call.peers }
   await withConsent(call, at, (consent) => report.stream(api.cat({ ...request, consent }, report.onEvent, signal)))
   return EXIT.ok
 }

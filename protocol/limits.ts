@@ -295,6 +295,17 @@ export const FETCH = {
   readsAtOnceMax: 4,
 } as const
 
+/** Reading one file in order while it is fetched. */
+export const READING = {
+  /** Blocks wanted ahead of the reader: at first, and at most (64 MiB: a second at 500 Mbit/s), doubled while it has to wait. */
+  windowBlocksMin: 4,
+  windowBlocksMax: 64,
+  /** Opened pieces that wait in memory for a slow reader. */
+  openedMax: 4,
+  /** A tree of so few inner nodes (800 KiB) is fetched at once; of a larger one only the nodes above the blocks that are read. */
+  treeNodesAtOnceMax: 16,
+} as const
+
 /** The node as a whole. */
 export const NODE = {
   secretBytes: 32,

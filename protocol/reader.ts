@@ -7,7 +7,7 @@
 
 import { CborReader } from './cbor.ts'
 import type { DagShape } from './dag.ts'
-import { type Entry, type ExtentBounds, extentBytes } from './entry.ts'
+import type { Entry, ExtentBounds } from './entry.ts'
 import { assert, FormatError } from './errors.ts'
 import { FORMAT, READER } from './limits.ts'
 import { checkPath, comparePairs, joinPath, PathWatch, splitPath } from './names.ts'
@@ -16,6 +16,7 @@ import type { Primitives } from './primitives.ts'
 import { type BlockCounts, decodeRoot, type RootMap } from './root.ts'
 import type { BlockOpener } from './seal.ts'
 import type { Secret } from './secret.ts'
+import { type PiecePart, partsOf, stretchesOf, zerosOf } from './stretches.ts'
 
 /** What a reader needs. */
 export interface ReaderInit {
@@ -164,24 +165,27 @@ export class ShareReader {
   async openPiece(position: number): Promise<Uint8Array> {
     if (position === this.dataBlocks && this.#root.inline !== null) return this.#root.inline.slice()
     const key = await this.keyOf(position)
-    const piece = await this.#opener.open('data', key, await this.#fetchBlock(position))
+    return this.checkedPiece(position, await this.#opener.open('data', key, await this.#fetchBlock(position)))
+  }
+
+  /** A piece that was opened elsewhere, as it is. Throws FormatError X1 when it has a wrong length. */
+  checkedPiece(position: number, piece: Uint8Array): Uint8Array {
     if (piece.length !== FORMAT.pieceBytes) throw new FormatError('X1', `piece ${position} of ${piece.length} bytes`)
     return piece
   }
 
-  /** The bytes of a file of this share, in order, at most a piece at a time; chunks are given away. */
-  async *read(entry: Entry): AsyncGenerator<Uint8Array> {
-    for (const extent of entry.extents) {
-      if (extent.kind === 'fragment') {
-        const piece = await this.#openFragmentPiece(extent.position)
-        yield piece.slice(extent.offsetBytes, extent.offsetBytes + extent.lengthBytes)
-        continue
-      }
-      const pieces = extentBytes(extent) / FORMAT.pieceBytes
-      for (let i = 0; i < pieces; i++) {
-        yield extent.kind === 'hole' ? new Uint8Array(FORMAT.pieceBytes) : await this.openPiece(extent.position + i)
-      }
+  /** Bytes `startBytes` (included) to `endBytes` (excluded) of a file of this share, by default all, in order, at most a piece at a time;
+   *  chunks are given away. Only the blocks that hold them are fetched. */
+  async *read(entry: Entry, startBytes = 0, endBytes = entry.sizeBytes): AsyncGenerator<Uint8Array> {
+    for (const stretch of stretchesOf(entry, startBytes, endBytes)) {
+      if (stretch.kind === 'pieces') for (const part of partsOf(stretch)) yield await this.#openPart(part)
+      else for (const length of zerosOf(stretch.lengthBytes)) yield new Uint8Array(length)
     }
+  }
+
+  async #openPart({ position, offsetBytes, lengthBytes }: PiecePart): Promise<Uint8Array> {
+    if (lengthBytes === FORMAT.pieceBytes) return await this.openPiece(position)
+    return (await this.#openFragmentPiece(position)).slice(offsetBytes, offsetBytes + lengthBytes)
   }
 
   // Neighbouring small files lie in one block: keep the last.

@@ -65,10 +65,18 @@ export interface GetResult {
   keptBytes: number
 }
 
-/** Stream one file. */
+/** Some bytes of a file: `start` is the first (below 0: counted from the end), `end` the last, null for the end of the file. */
+export interface ByteRange {
+  start: number
+  end: number | null
+}
+
+/** Stream one file, or a range of it. */
 export interface CatRequest {
   link: string
   path: string | null
+  /** Null for all. */
+  range: ByteRange | null
   consent: boolean
   wait: boolean
   peers: string[]
@@ -232,6 +240,8 @@ export const JOB_CODES = {
   CHANGED: EXIT.badInput,
   BAD_CONFIG: EXIT.badInput,
   BAD_ADDRESS: EXIT.badInput,
+  /** A range of bytes that the file does not have. */
+  BAD_RANGE: EXIT.badInput,
   PORT_TAKEN: EXIT.badInput,
   /** Some files of a share are damaged; the others were written. */
   DAMAGED: EXIT.damagedShare,

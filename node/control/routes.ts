@@ -9,6 +9,7 @@
  * A failure before anything was sent is {"error":{code,message,exitCode}} with a status of 400 or more, whatever the kind.
  */
 import {
+  type ByteRange,
   type CatRequest,
   type GetRequest,
   JobError,
@@ -52,6 +53,14 @@ const texts: Check<string[]> = (value) => Array.isArray(value) && value.every((i
 const scope: Check<ShareRequest['scope']> = (value) => value === 'lineage' || value === 'node' || value === 'fresh' || value === 'public'
 
 const cap: Check<number | null | 'same'> = (value) => value === null || value === 'same' || typeof value === 'number'
+const rangeOrNull = (value: unknown): value is ByteRange | null =>
+  value === null ||
+  (typeof value === 'object' &&
+    'start' in value &&
+    'end' in value &&
+    Object.keys(value).length === 2 &&
+    Number.isSafeInteger(value.start) &&
+    (value.end === null || Number.isSafeInteger(value.end)))
 
 /** A parser for an object that has exactly these fields; throws JobError USAGE naming the field. */
 function request<T extends object>(checks: { [K in keyof T]: Check<T[K]> }): (body: unknown) => T {
@@ -80,7 +89,7 @@ const parseGet = request<GetRequest>({
   peers: texts,
   keep: flag,
 })
-const parseCat = request<CatRequest>({ link: text, path: textOrNull, consent: flag, wait: flag, peers: texts })
+const parseCat = request<CatRequest>({ link: text, path: textOrNull, range: rangeOrNull, consent: flag, wait: flag, peers: texts })
 const parseSeed = request<SeedRequest>({ link: text, wait: flag, peers: texts })
 const parseUnseed = request<UnseedRequest>({ cid: text })
 const parseList = request<ListRequest>({ link: text, path: textOrNull, wait: flag, peers: texts })

@@ -72,3 +72,17 @@ export function asRuns(positions: number[]): [first: number, count: number][] {
   }
   return runs
 }
+
+/** Maximal runs of those numbers from `first` to `end` (excluded) for which `isIn` holds, ascending. */
+export function* runsWhere(first: number, end: number, isIn: (index: number) => boolean): Generator<[first: number, count: number]> {
+  let from = -1
+  for (let i = first; i < end; i++) {
+    if (isIn(i)) {
+      if (from < 0) from = i
+    } else if (from >= 0) {
+      yield [from, i - from]
+      from = -1
+    }
+  }
+  if (from >= 0) yield [from, end - from]
+}

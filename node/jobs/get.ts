@@ -1,21 +1,19 @@
 /**
- * `get`: fetches what a link names and writes it to disk; `cat` streams one file; `ls LINK` lists without fetching content.
+ * `get`: fetches what a link names and writes it to disk.
  *
  * Pieces are opened and written as they arrive, in whatever order; blocks stored by an earlier, interrupted run are used first.
  */
 import { basename } from 'node:path'
-import type { Entry } from '../../protocol/entry.ts'
-import { EXIT, FormatError } from '../../protocol/errors.ts'
+import { FormatError } from '../../protocol/errors.ts'
 import { FETCH, FORMAT } from '../../protocol/limits.ts'
 import type { ShareReader } from '../../protocol/reader.ts'
-import type { CatRequest, GetRequest, GetResult, JobEvent, ListedEntry, ListRequest } from '../control/api.ts'
-import { JobError } from '../control/api.ts'
+import type { GetRequest, GetResult, JobEvent } from '../control/api.ts'
 import { Extraction, type ExtractionResult } from '../storage/extract.ts'
 import type { ShareRecord } from '../storage/records.ts'
 import type { JobEnvironment } from './environment.ts'
 import { removeShare } from './gc.ts'
 import type { LiveShare } from './live-share.ts'
-import { checkSpace, type OpenShare, parseReadable, readerOf, withShare } from './open.ts'
+import { checkSpace, notInShare, type OpenShare, parseReadable, readerOf, refuseBombs, withShare } from './open.ts'
 
 type OnEvent = (event: JobEvent) => void
 
@@ -26,6 +24,8 @@ export async function getJob(env: JobEnvironment, request: GetRequest, onEvent: 
   return await withShare(env, link, request, onEvent, outer, async (open) => {
     const { live, holding, signal } = open
     const before = { blocks: live.fetchedBlocks, bytes: live.fetchedBytes }
+    await live.shapeKnown(signal)
+    live.wantTree()
     const reader = await readerOf(env, { ...open, link })
     refuseBombs(reader, request.consent)
     const plan = await Extraction.plan({
@@ -176,13 +176,6 @@ async function fill(
   }
 }
 
-function refuseBombs(reader: ShareReader, consent: boolean): void {
-  if (!reader.isExpansive || consent) return
-  throw new JobError('X7', `this share unpacks to ${reader.sizeBytes} bytes, over ${FORMAT.expansionMax} times what it weighs`, {
-    exitCode: EXIT.needsConsent,
-  })
-}
-
 /** A single file may be given a name by its link; L4 on any other share. */
 function renameOf(reader: ShareReader, name: string | undefined): { rename: string } | null {
   if (name === undefined) return null
@@ -215,89 +208,5 @@ function recordOf(
   }
 }
 
-/** Streams one file in order, fetching a little ahead. Blocks of a share that is not kept are dropped afterwards. */
-export async function* catJob(env: JobEnvironment, request: CatRequest, onEvent: OnEvent, outer: AbortSignal): AsyncGenerator<Uint8Array> {
-  yield* streamed(env, request, onEvent, outer, async function* (reader, live, under) {
-    refuseBombs(reader, request.consent)
-    const entry = await onlyFile(reader, under)
-    for await (const piece of readAhead(reader, live, entry)) yield piece
-  })
-}
-
-/** Lists the entries of a share, or of a folder in it, in order. */
-export async function* listJob(
-  env: JobEnvironment,
-  request: ListRequest,
-  onEvent: OnEvent,
-  outer: AbortSignal,
-): AsyncGenerator<ListedEntry> {
-  yield* streamed(env, request, onEvent, outer, async function* (reader, _live, under) {
-    let isEmpty = true
-    for await (const entry of reader.entriesUnder(under)) {
-      isEmpty = false
-      yield listed(entry)
-    }
-    if (isEmpty && under !== '') throw notInShare(under)
-  })
-}
-
 /** Names the temporary folder: the same for every run of this node on this share, so that leftovers are found again. */
 const tagOf = (env: JobEnvironment, cid: string): string => `${cid.slice(-10)}${env.peerId.slice(-6)}`
-
-const listed = (entry: Entry): ListedEntry => ({
-  path: [entry.dir, entry.name].filter((part) => part !== '').join('/'),
-  sizeBytes: entry.sizeBytes,
-  isDirectory: entry.name === '',
-  executable: entry.executable,
-})
-
-const notInShare = (under: string): JobError =>
-  new JobError('NOT_IN_SHARE', `there is no "${under}" in this share; \`shoal ls LINK\` lists what there is`, { exitCode: EXIT.badInput })
-
-async function onlyFile(reader: ShareReader, under: string): Promise<Entry> {
-  let found: Entry | null = null
-  for await (const entry of reader.entriesUnder(under)) {
-    if (entry.name === '' || found !== null) {
-      throw new JobError('NOT_ONE_FILE', 'only one file can go to standard output: name it with --path', { exitCode: EXIT.usage })
-    }
-    found = entry
-  }
-  if (found === null) throw notInShare(under)
-  return found
-}
-
-async function* readAhead(reader: ShareReader, live: LiveShare, entry: Entry): AsyncGenerator<Uint8Array> {
-  const positions = entry.extents.flatMap((extent) =>
-    extent.kind === 'hole' ? [] : [{ first: extent.position, count: extent.kind === 'blocks' ? extent.count : 1 }],
-  )
-  for (const { first, count } of positions) live.wantLeaves(first, Math.min(count, reader.dataBlocks - first), 2)
-  yield* reader.read(entry)
-}
-
-/** A share opened for reading only, as an async generator that lets go of it however it ends. */
-async function* streamed<T>(
-  env: JobEnvironment,
-  request: { link: string; path: string | null; wait: boolean; peers: string[] },
-  onEvent: OnEvent,
-  outer: AbortSignal,
-  read: (reader: ShareReader, live: LiveShare, under: string) => AsyncGenerator<T>,
-): AsyncGenerator<T> {
-  const link = await parseReadable(request.link)
-  const stopped = new AbortController()
-  const opened = Promise.withResolvers<{ reader: ShareReader; live: LiveShare }>()
-  const finished = Promise.withResolvers<void>()
-  opened.promise.catch(() => {}) // thrown by the await below
-  const holding = withShare(env, link, request, onEvent, AbortSignal.any([outer, stopped.signal]), async (open) => {
-    opened.resolve({ reader: await readerOf(env, { ...open, link }), live: open.live })
-    await finished.promise
-  })
-  holding.catch((error: unknown) => opened.reject(error))
-  try {
-    const { reader, live } = await opened.promise
-    yield* read(reader, live, request.path ?? link.path ?? '')
-  } finally {
-    finished.resolve()
-    await holding.catch(() => {}) // its error, if any, is the one being thrown
-    stopped.abort(new Error('reading ended'))
-  }
-}

@@ -15,11 +15,10 @@ import { nodePrimitives } from '../crypto/primitives.ts'
 import type { Log } from '../log.ts'
 import type { CloseReason, Have, PeerLink, PeerLinkHandlers } from '../network/peer-link.ts'
 import type { BlockStore } from '../storage/blocks.ts'
-import { DigestSet } from '../storage/digest-set.ts'
-import { Bitfield, runsOfBits } from './bitfield.ts'
+import { Bitfield, runsOfBits, runsWhere } from './bitfield.ts'
 import { type Claim, HaveTeller } from './have-teller.ts'
 import { ItemMap } from './item-map.ts'
-import { storedBlock } from './stored.ts'
+import { BlockIntake, storedBlock } from './stored.ts'
 import { Waiters } from './waiters.ts'
 
 export interface LiveShareParts {
@@ -62,16 +61,18 @@ export class LiveShare implements PeerLinkHandlers {
   /** What came over the wire since this share was opened, verified. */
   fetchedBlocks = 0
   fetchedBytes = 0
-  /** Digests of what was stored in this session, for shares that are not kept. */
-  readonly storedDigests = new DigestSet()
-  /** performance time of the last moment at which a peer was connected. */
+  /** How far the jobs that read in order look ahead. */
+  readonly windows = new Set<{ covers(position: number): boolean }>()
+  /** What was stored in this session: dropped again where a share is not kept. */
+  readonly intake: BlockIntake
+  /** When a peer was connected, and when a byte of a block came, for the last time. */
   lastLinkedAt: number
-  /** The same of the last byte of a block. */
   lastBytesAt: number
 
   constructor(cid: ShareCid, parts: LiveShareParts) {
     this.cid = cid
     this.#parts = parts
+    this.intake = new BlockIntake(parts.blocks)
     this.#map = new ItemMap(cid.codec, null)
     this.#teller = new HaveTeller(this.#claims, this)
     this.lastLinkedAt = this.lastBytesAt = parts.now()
@@ -152,18 +153,18 @@ export class LiveShare implements PeerLinkHandlers {
     }
   }
 
-  /** Wants leaves: 0 is the most urgent priority, 3 the least. What is held already is passed over. */
+  /** Wants leaves: 0 is the most urgent priority, 3 the least. What is held is passed over; what has no name yet is asked for when it has. */
   wantLeaves(first: number, count: number, priority: number): void {
-    if (this.#dag === null || this.#dag.missingNodes > 0) this.#wanted.set(`${first} ${count} ${priority}`, { first, count, priority }) // asked again when names come in
-    this.#wantKnown(first, count, priority)
+    if (!this.#wantKnown(first, count, priority)) this.#wanted.set(`${first} ${count} ${priority}`, { first, count, priority })
   }
 
-  /** Wants every inner node: without them the leaves have no names. */
+  /** Wants every inner node that has a name: without them the leaves have none. */
   wantTree(): void {
-    const engine = this.#ensureEngine()
-    if (this.#dag === null) this.#feedTo(engine, { type: 'want', first: 0, count: 1, priority: 0 })
-    else if (this.#nodes.count > 0)
-      this.#feedTo(engine, { type: 'want', first: this.#map.leafCount, count: this.#nodes.count, priority: 0 })
+    const { leafCount, itemCount } = this.#map
+    this.#wantWhere(leafCount, itemCount, 0, (item) => {
+      const { level, index } = this.#map.placeOf(item)
+      return !this.#nodes.has(item - leafCount) && this.digestOf(level, index) !== null
+    })
   }
 
   /** Resolves once the shape of the share is known (its root node was verified). */
@@ -195,7 +196,6 @@ export class LiveShare implements PeerLinkHandlers {
     const dag = await this.shapeKnown(signal)
     for (;;) {
       while (!this.#leaves.has(position)) {
-        if (!dag.isLeafKnown(position)) this.wantTree()
         this.wantLeaves(position, 1, priority)
         await this.#waiters.wait(position, signal)
       }
@@ -242,6 +242,7 @@ export class LiveShare implements PeerLinkHandlers {
 
   /** Stops all waits and timers; links are closed by whoever attached them. */
   close(reason: Error): void {
+    this.intake.close()
     clearTimeout(this.#timer)
     this.#teller.close()
     this.#fail(reason)
@@ -294,7 +295,7 @@ export class LiveShare implements PeerLinkHandlers {
       return
     }
     try {
-      if (await this.#parts.blocks.put(expected, bytes, NEVER)) this.storedDigests.add(expected)
+      if (!(await this.intake.put(expected, bytes))) return
     } catch (error) {
       this.#feedTo(engine, { type: 'rejected', peer, item, reason: 'store' })
       this.#fail(error instanceof Error ? error : new Error(String(error)))
@@ -397,7 +398,7 @@ export class LiveShare implements PeerLinkHandlers {
     }
     if (engine === this.#engine) this.#feedTo(engine, { type: 'verified', peer, item })
     this.#ensureEngine()
-    for (const want of this.#wanted.values()) this.#wantKnown(want.first, want.count, want.priority)
+    for (const [key, want] of this.#wanted) if (this.#wantKnown(want.first, want.count, want.priority)) this.#wanted.delete(key)
     if (isFirst) this.#teller.tellEverybody()
     this.#waiters.wakeAll()
   }
@@ -422,9 +423,6 @@ export class LiveShare implements PeerLinkHandlers {
       if (claim.hasAll) this.#feedTo(engine, { type: 'peerHas', peer, first: 0, count: this.#map.itemCount })
       else this.#peerHasRoot(claim)
     }
-    if (this.#dag !== null && this.#nodes.held < this.#nodes.count) {
-      this.#feedTo(engine, { type: 'want', first: this.#map.leafCount, count: this.#nodes.count, priority: 0 })
-    }
     return engine
   }
 
@@ -440,21 +438,27 @@ export class LiveShare implements PeerLinkHandlers {
     this.#feedTo(engine, { type: 'peerHas', peer, first, count })
   }
 
-  /** Wants those leaves of the range that have names and are not held. */
-  #wantKnown(first: number, count: number, priority: number): void {
+  /** Wants those leaves of the range that have names and are not held, and the nodes that name the others; true when all have names. */
+  #wantKnown(first: number, count: number, priority: number): boolean {
     const dag = this.#dag
-    if (dag === null) return
-    const engine = this.#ensureEngine()
-    let from = -1
+    if (dag === null) return false
     const end = Math.min(first + count, this.#map.leafCount)
-    for (let i = first; i <= end; i++) {
-      const isMissing = i < end && !this.#leaves.has(i) && dag.isLeafKnown(i)
-      if (isMissing && from < 0) from = i
-      if (!isMissing && from >= 0) {
-        this.#feedTo(engine, { type: 'want', first: from, count: i - from, priority })
-        from = -1
-      }
+    this.#wantWhere(first, end, priority, (leaf) => !this.#leaves.has(leaf) && dag.isLeafKnown(leaf))
+    let isKnown = true
+    for (let leaf = first; leaf < end; leaf = (Math.floor(leaf / FORMAT.nodeWidth) + 1) * FORMAT.nodeWidth) {
+      if (dag.isLeafKnown(leaf)) continue
+      isKnown = false
+      let level = dag.shape.depth - 1
+      while (this.has(level, Math.floor(leaf / FORMAT.nodeWidth ** level))) level--
+      const node = this.#map.itemOf(level, Math.floor(leaf / FORMAT.nodeWidth ** level))
+      this.#wantWhere(node, node + 1, 0, () => true)
     }
+    return isKnown
+  }
+
+  #wantWhere(first: number, end: number, priority: number, isMissing: (item: number) => boolean): void {
+    for (const [from, count] of runsWhere(first, end, isMissing))
+      this.#feedTo(this.#ensureEngine(), { type: 'want', first: from, count, priority })
   }
 
   #feed(event: SwarmEvent): void {
@@ -492,6 +496,3 @@ export class LiveShare implements PeerLinkHandlers {
 }
 
 const SWARM_LIMITS = { ...SWARM, blockMs: WAITS.blockMs, itemBytes: FORMAT.blockBytes }
-
-/** Stored blocks are never abandoned half-way: the write ends on its own. */
-const NEVER = new AbortController().signal

@@ -3,7 +3,7 @@
  */
 import { statfs } from 'node:fs/promises'
 import { EXIT, FormatError } from '../../protocol/errors.ts'
-import { FIND, FORMAT, STORAGE } from '../../protocol/limits.ts'
+import { FIND, FORMAT, READING, STORAGE } from '../../protocol/limits.ts'
 import { type Link, parseLink } from '../../protocol/link.ts'
 import { ShareReader } from '../../protocol/reader.ts'
 import type { Secret } from '../../protocol/secret.ts'
@@ -84,7 +84,8 @@ export async function withShare<T>(
     else {
       await env.host.exclusively(link.cid.text, async () => {
         release()
-        await quietly(env, () => dropBlocks(env, live.storedDigests))
+        await live.intake.ended()
+        await quietly(env, () => dropBlocks(env, live.intake.digests))
       })
     }
   }
@@ -99,11 +100,11 @@ async function quietly(env: JobEnvironment, work: () => Promise<unknown>): Promi
   }
 }
 
-/** Opens the index of a share: root node, root block; pages come as they are asked for. */
+/** Opens the index of a share: root node, root block; pages, and inner nodes of a large tree, come as they are asked for. */
 export async function readerOf(env: JobEnvironment, open: OpenShare & { link: Link & { readKey: Secret } }): Promise<ShareReader> {
   const { live, signal, link } = open
   const dag = await live.shapeKnown(signal)
-  live.wantTree()
+  if (dag.missingNodes <= READING.treeNodesAtOnceMax) live.wantTree()
   return await ShareReader.open({
     opener: env.pool.opener,
     primitives: nodePrimitives,
@@ -112,6 +113,17 @@ export async function readerOf(env: JobEnvironment, open: OpenShare & { link: Li
     fetchBlock: (position) => live.block(position, 0, signal),
   })
 }
+
+/** Asks for consent (rule X7) by failing, unless it was given. */
+export function refuseBombs(reader: ShareReader, consent: boolean): void {
+  if (!reader.isExpansive || consent) return
+  throw new JobError('X7', `this share unpacks to ${reader.sizeBytes} bytes, over ${FORMAT.expansionMax} times what it weighs`, {
+    exitCode: EXIT.needsConsent,
+  })
+}
+
+export const notInShare = (under: string): JobError =>
+  new JobError('NOT_IN_SHARE', `there is no "${under}" in this share; \`shoal ls LINK\` lists what there is`, { exitCode: EXIT.badInput })
 
 function asPeer(address: string): FoundPeer {
   const peer = parsePeerAddress(address)
@@ -132,15 +144,20 @@ function watchSeeders(
   seek: () => void,
   giveUp: (error: JobError) => void,
 ): NodeJS.Timeout {
-  const since = env.host.now()
+  let since = env.host.now()
   const findsBefore = holding.findsDone
   live.lastLinkedAt = since
   return setInterval(() => {
     seek() // a block that was here may have turned out damaged
     if (live.isComplete) return
+    if (!live.isWanting) {
+      // A reader that pauses, or files being written: waiting begins when something is wanted again.
+      since = live.lastLinkedAt = env.host.now()
+      return
+    }
     if (live.links.length > 0) {
       const quietMs = env.host.now() - Math.max(since, live.lastBytesAt)
-      if (!wait && live.isWanting && quietMs >= FIND.quietMaxMs) giveUp(noSeeder(live))
+      if (!wait && quietMs >= FIND.quietMaxMs) giveUp(noSeeder(live))
       return
     }
     const aloneMs = env.host.now() - live.lastLinkedAt

@@ -4,7 +4,6 @@
  * It drives the announce and score machines and owns every LiveShare. Jobs hold a share while they work on it; what is kept (has a
  * record) is served and announced for as long as the node runs.
  */
-
 import { setTimeout as delay } from 'node:timers/promises'
 import { toHex } from '../../protocol/bytes.ts'
 import { multihashOf, parseCid, rendezvousDigest, type ShareCid } from '../../protocol/cid.ts'
@@ -52,6 +51,8 @@ export interface Holding {
   readonly retryAt: Map<string, number>
   findsRunning: number
   findsDone: number
+  /** Aborts when it is let go of: a dial that came late would push the link of the next job aside. */
+  readonly ended: AbortController
 }
 
 const DIALS_AT_ONCE_MAX = 8
@@ -322,7 +323,7 @@ export class SwarmHost {
     let saidShape = false
     holding.linking++
     try {
-      const signal = AbortSignal.any([this.#stopped.signal, AbortSignal.timeout(WAITS.dialMs)])
+      const signal = AbortSignal.any([this.#stopped.signal, holding.ended.signal, AbortSignal.timeout(WAITS.dialMs)])
       const { frames, remote } = await stack.openSwarm(found, signal)
       saidShape = (await this.#liveOf(holding)).knowsShape()
       link = await PeerLink.connect({
@@ -430,6 +431,7 @@ export class SwarmHost {
       retryAt: new Map(),
       findsRunning: 0,
       findsDone: 0,
+      ended: new AbortController(),
     }
     this.#holdings.set(cid.text, holding)
     this.#byRendezvous.set(toHex(rendezvous), holding)
@@ -475,6 +477,7 @@ export class SwarmHost {
     this.#closeLive(holding)
     if (holding.record !== null || holding.loading !== null || this.#holdings.get(holding.cid.text) !== holding) return
     this.#feed({ type: 'shareRemoved', cid: holding.cid.text })
+    holding.ended.abort(new Error('the share was let go of'))
     this.#holdings.delete(holding.cid.text)
     this.#byRendezvous.delete(toHex(holding.rendezvous))
   }

@@ -81,24 +81,37 @@ describe('the grammar of the command line', () => {
       link,
       output: '.',
       path: null,
+      range: null,
       peers: [],
       force: false,
       yes: false,
       wait: false,
       keep: false,
     })
-    const all = ['-o', '-', '--path', 'a/b', '--peer', '/x', '--peer', '/y', '--force', '--yes', '--wait', '--seed']
+    const all = ['-o', '-', '--path', 'a/b', '--range', '5-5', '--peer', '/x', '--peer', '/y', '--force', '--yes', '--wait', '--seed']
     expect(callOf('get', LINK, ...all)).toEqual({
       verb: 'get',
       link,
       output: '-',
       path: 'a/b',
+      range: { start: 5, end: 5 },
       peers: ['/x', '/y'],
       force: true,
       yes: true,
       wait: true,
       keep: true,
     })
+  })
+
+  it('reads ranges with both ends included, as HTTP does', () => {
+    const rangeOf = (text: string): unknown => callOf('get', LINK, '-o', '-', '--range', text)
+    expect(rangeOf('0-0')).toMatchObject({ range: { start: 0, end: 0 } })
+    expect(rangeOf('10-')).toMatchObject({ range: { start: 10, end: null } })
+    expect(rangeOf('-300')).toMatchObject({ range: { start: -300, end: null } })
+    for (const text of ['', '-', '5', '-0', '5-4', '1-2-3', 'a-b', '+1-2', '1.5-2', '9007199254740992-', '--5', ' 1-2']) {
+      expect(parseArguments(['get', LINK, '-o', '-', '--range', text])).toMatchObject({ exitCode: EXIT.usage })
+    }
+    expect(parseArguments(['get', LINK, '--range', '0-1'])).toMatchObject({ exitCode: EXIT.usage, text: expect.stringContaining('-o -') })
   })
 
   it('takes a link from the command line, standard input or a file', () => {

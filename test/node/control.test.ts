@@ -15,7 +15,7 @@ import { makeHome } from '../cli/home.ts'
 
 const never = new AbortController().signal
 const GET = { link: LINK, outputDir: '/out', path: null, force: false, consent: false, wait: false, peers: [], keep: false }
-const CAT = { link: LINK, path: null, consent: false, wait: false, peers: [] }
+const CAT = { link: LINK, path: null, range: null, consent: false, wait: false, peers: [] }
 const LIST = { link: LINK, path: null, wait: false, peers: [] }
 
 async function serve(override: Partial<ShoalApi> = {}, log = silentLog) {

@@ -89,6 +89,31 @@ describe('share and get between two daemons', () => {
     expect(run).toMatchObject({ code: EXIT.ok, stdout: 'hello '.repeat(1000) })
   })
 
+  it('streams a range of a file', async () => {
+    const path = ['--path', 'photos/deep/små.txt']
+    const run = await b.run('get', shared.link, '-o', '-', ...path, '--range', '6-10')
+    expect(run).toMatchObject({ code: EXIT.ok, stdout: 'hello' })
+    expect((await b.run('get', shared.link, '-o', '-', ...path, '--range', '-6')).stdout).toBe('hello ')
+    const beyond = await b.run('get', shared.link, '-o', '-', ...path, '--range', '6000-')
+    expect(beyond).toMatchObject({ code: EXIT.badInput, stdout: '', stderr: expect.stringContaining('6000 bytes') })
+  })
+
+  it('stops fetching when the reader of standard output has enough', async () => {
+    const long = sandbox.path('long.bin')
+    const bytes = randomBytes(100 * 1_048_560)
+    await writeFile(long, bytes)
+    const { link } = await a.json<ShareResult>('share', long)
+    const before = (await b.json<StatusResult>('status')).bytesIn
+    const child = startCli(['--home', b.home, 'get', link, '-o', '-'])
+    const ended = once(child, 'exit')
+    const [chunk] = (await once(child.stdout!, 'data')) as [Buffer] // no encoding is set
+    child.stdout!.destroy()
+    expect(chunk.equals(bytes.subarray(0, chunk.length))).toBe(true)
+    expect((await ended)[0]).toBe(EXIT.interrupted)
+    await expect.poll(async () => (await b.json<StatusResult>('status')).jobs).toBe(0)
+    expect((await b.json<StatusResult>('status')).bytesIn - before).toBeLessThan(40 * 1_048_576)
+  })
+
   it('takes the link from standard input and from a file', async () => {
     const file = sandbox.path('link.txt')
     await writeFile(file, `${shared.link}\n`)
