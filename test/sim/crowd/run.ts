@@ -1,0 +1,34 @@
+/**
+ * `npm run sim:crowd [-- --form flash|hour --peers 100,1000 --blocks 512 --seed 1 --json]`: crowds of the production machines on
+ * simulated home lines. Without `--form`: flash crowds of 100 and 1,000, and an hour of 1,000.
+ */
+import { parseArgs } from 'node:util'
+import { printFlash, runFlash } from './flash.ts'
+
+const { values } = parseArgs({
+  options: {
+    form: { type: 'string' },
+    peers: { type: 'string' },
+    blocks: { type: 'string' },
+    seed: { type: 'string', default: '1' },
+    json: { type: 'boolean', default: false },
+  },
+})
+
+const FLASH_BLOCKS = 512
+
+function print(result: object, text: string): void {
+  process.stdout.write(`${values.json ? JSON.stringify(result) : text}\n`)
+}
+
+function peersOr(otherwise: number[]): number[] {
+  return values.peers === undefined ? otherwise : values.peers.split(',').map(Number)
+}
+
+const seed = Number(values.seed)
+if (values.form === undefined || values.form === 'flash') {
+  for (const peers of peersOr([100, 1_000])) {
+    const result = runFlash(peers, Number(values.blocks ?? FLASH_BLOCKS), seed)
+    print(result, printFlash(result))
+  }
+}
