@@ -2,7 +2,7 @@
  * A crowd in a box: thousands of nodes, each with the production machines, on simulated lines. One seed, one history.
  *
  * This is the driver of all of them: what the machines ask for it performs, and it feeds them what a node would hear, never what only the
- * simulator knows. Who knows whom is the business of the forms (flash.ts, hour.ts).
+ * simulator knows. The numbers stand in model.ts; who knows whom is the business of the forms (flash.ts, hour.ts).
  */
 import { SWARM, WAITS } from '../../../protocol/limits.ts'
 import { Swarm, type SwarmAction, type SwarmEvent } from '../../../protocol/swarm/swarm.ts'
@@ -24,33 +24,15 @@ import {
   WISHED,
 } from './members.ts'
 import { Meter, type Row } from './meter.ts'
+import { type Form, HASH_MS, HOME_DOWN, HOME_UP, latencyOf, NATED_SHARE, ORIGIN_UP } from './model.ts'
 import { Random } from './random.ts'
 import { Tally } from './tally.ts'
 import { type CrowdUploadEvent, newUpload } from './upload-machine.ts'
 import { Wheel } from './wheel.ts'
 
-const HASH_MS = 5
 const NEVER = Number.POSITIVE_INFINITY
 const SHARE = 'share'
 const SWARM_LIMITS = { ...SWARM, blockMs: WAITS.blockMs, itemBytes: BLOCK_BYTES }
-
-/** Mbit/s of the lines. */
-export const ORIGIN_UP = 20
-export const HOME_UP = 5
-export const HOME_DOWN = 20
-export const NEIGHBOURS_MAX = 30
-const LATENCY_MIN_MS = 10
-const LATENCY_MAX_MS = 80
-const NATED_SHARE = 0.3
-
-/** What a form wants to hear of. */
-export interface Form {
-  finished(member: Member): void
-  /** `member` has noticed that a peer is gone. */
-  left(member: Member, half: Half): void
-  /** An event of its own: lines.OTHER or above. */
-  due(kind: number, a: number, b: number): void
-}
 
 type Rows<Kind extends string> = Record<Kind, Row>
 
@@ -143,7 +125,7 @@ export class Crowd {
 
   /** Two nodes are connected and have said hello. What they have they learn now (`isInstant`), or after the latency. */
   connect(a: Member, b: Member, isInstant: boolean): void {
-    const latencyMs = Math.round(this.random.between(LATENCY_MIN_MS, LATENCY_MAX_MS))
+    const latencyMs = latencyOf(a, b)
     const half = this.#newHalf(a, b, latencyMs)
     const other = this.#newHalf(b, a, latencyMs)
     half.reverse = other
@@ -308,6 +290,7 @@ export class Crowd {
     const { now } = this.wheel
     setBit(owner.have, block)
     owner.haveCount++
+    half.verifiedCount++
     this.tally.verified(block, now)
     for (const neighbour of owner.halves) {
       if (!hasBit(neighbour.told, block)) this.wheel.add(now + neighbour.latencyMs, lines.HAVE, neighbour.reverse.id, block)
@@ -389,7 +372,18 @@ export class Crowd {
 
   #newHalf(owner: Member, peer: Member, latencyMs: number): Half {
     const told = new Uint32Array(owner.have.length)
-    const half = { id: this.#halves.length, owner, peer, latencyMs, told, toldCount: 0, asked: [], wished: [], greeting: null }
+    const half = {
+      id: this.#halves.length,
+      owner,
+      peer,
+      latencyMs,
+      told,
+      toldCount: 0,
+      asked: [],
+      wished: [],
+      verifiedCount: 0,
+      greeting: null,
+    }
     const made: Half = Object.assign(half, { reverse: half as unknown as Half }) // set by connect() at once
     this.#halves.push(made)
     owner.halves.push(made)

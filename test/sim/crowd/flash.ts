@@ -1,10 +1,11 @@
 /** A flash crowd: everybody is there at once, has said hello to some others at random, and stays to the end. */
-import { Crowd, type Form, HOME_DOWN, HOME_UP, NEIGHBOURS_MAX, ORIGIN_UP } from './crowd.ts'
+import { Crowd } from './crowd.ts'
 import { IdleWatch } from './idle.ts'
 import { OTHER } from './lines.ts'
 import { blockMs, type Member } from './members.ts'
+import { type Form, HOME_DOWN, HOME_UP, NEIGHBOURS_MAX, ORIGIN_UP } from './model.ts'
 import { Random } from './random.ts'
-import { type Common, commonOf, type Phase, phasesOf, printCommon } from './report.ts'
+import { type Common, commonOf, type Phase, phasesOf, printCommon, startNow } from './report.ts'
 import { quantile } from './tally.ts'
 
 const LOOK = OTHER
@@ -31,7 +32,7 @@ export function flashBoundMs(peers: number, blocks: number): number {
 }
 
 export function runFlash(peers: number, blocks: number, seed: number): FlashResult {
-  const startMs = performance.now()
+  const start = startNow()
   const finishes: number[] = []
   const idle = new IdleWatch(new Random(~seed))
   const form: Form = {
@@ -52,7 +53,7 @@ export function runFlash(peers: number, blocks: number, seed: number): FlashResu
   const lastMs = crowd.tally.lastFinishedMs
   return {
     form: 'flash',
-    ...commonOf(crowd, { peers, seed, startMs }),
+    ...commonOf(crowd, { peers, seed, start }),
     boundSeconds: boundMs / 1000,
     lastSeconds: lastMs / 1000,
     medianSeconds: quantile(finishes, 0.5),

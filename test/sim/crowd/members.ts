@@ -23,6 +23,8 @@ export interface Half {
   readonly asked: Transfer[]
   /** Asked by the peer and not sent. */
   readonly wished: Transfer[]
+  /** Good blocks that came from it. */
+  verifiedCount: number
   /** What the peer has said about itself when the connection began, on its way here. */
   greeting: Uint32Array | null
 }

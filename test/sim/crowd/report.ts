@@ -22,16 +22,35 @@ export interface Common {
   machinesSeconds: number
   timeoutsSeconds: number
   wallSeconds: number
+  cpuSeconds: number
   rssPeakMib: number
   digest: string
   costs: Cost[]
 }
 
-/** Time in seconds since `process.hrtime`'s like of the start of a run. */
-export function commonOf(crowd: Crowd, run: { peers: number; seed: number; startMs: number }): Common {
+/** Where a run began, on the clock and in processor time of this thread. */
+export interface Start {
+  wallMs: number
+  cpuMs: number
+}
+
+export const startNow = (): Start => ({ wallMs: performance.now(), cpuMs: cpuMs() })
+
+function cpuMs(): number {
+  const { user, system } = process.threadCpuUsage()
+  return (user + system) / 1000
+}
+
+/** Costs are given in processor time: what the clock says of a machine is scaled by what this thread got of the clock. */
+export function commonOf(crowd: Crowd, run: { peers: number; seed: number; start: Start }): Common {
   const { tally, meter, blockCount } = crowd
   const fileBytes = blockCount * 1024 * 1024
-  const costs = meter.costs().filter(({ count }) => count > 0)
+  const wallMs = performance.now() - run.start.wallMs
+  const usedMs = cpuMs() - run.start.cpuMs
+  const costs = meter
+    .costs()
+    .filter(({ count }) => count > 0)
+    .map((cost) => ({ ...cost, microseconds: (cost.microseconds * usedMs) / wallMs }))
   const events = costs.reduce((sum, { count }) => sum + count, 0)
   const machinesSeconds = costs.reduce((sum, { count, microseconds }) => sum + count * microseconds, 0) / 1e6
   const timeouts = meter.timeouts()
@@ -50,8 +69,9 @@ export function commonOf(crowd: Crowd, run: { peers: number; seed: number; start
     eventsPerPeerAndBlock: events / Math.max(1, tally.blocks),
     microsecondsPerEvent: (machinesSeconds * 1e6) / Math.max(1, events),
     machinesSeconds,
-    timeoutsSeconds: (timeouts.count * timeouts.microseconds) / 1e6,
-    wallSeconds: (performance.now() - run.startMs) / 1000,
+    timeoutsSeconds: (timeouts.count * timeouts.microseconds * usedMs) / wallMs / 1e6,
+    wallSeconds: wallMs / 1000,
+    cpuSeconds: usedMs / 1000,
     rssPeakMib: process.resourceUsage().maxRSS / 1024,
     digest: tally.digest(),
     costs,
@@ -92,6 +112,6 @@ export function printCommon(common: Common, phases: Phase[]): string[] {
     ...common.costs
       .filter(({ count, microseconds }) => (count * microseconds) / 1e6 >= 0.02 * common.machinesSeconds)
       .map(({ name, count, microseconds }) => `                 ${name}: ${count} of ${number(microseconds, 2)} us`),
-    `  this process   ${number(common.wallSeconds)} s, peak ${number(common.rssPeakMib, 0)} MiB, trace ${common.digest}`,
+    `  this process   ${number(common.wallSeconds)} s, ${number(common.cpuSeconds)} s of processor time, peak ${number(common.rssPeakMib, 0)} MiB, trace ${common.digest}`,
   ]
 }

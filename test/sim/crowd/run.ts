@@ -4,6 +4,7 @@
  */
 import { parseArgs } from 'node:util'
 import { printFlash, runFlash } from './flash.ts'
+import { printHour, runHour } from './hour.ts'
 
 const { values } = parseArgs({
   options: {
@@ -16,6 +17,7 @@ const { values } = parseArgs({
 })
 
 const FLASH_BLOCKS = 512
+const HOUR_BLOCKS = 64
 
 function print(result: object, text: string): void {
   process.stdout.write(`${values.json ? JSON.stringify(result) : text}\n`)
@@ -30,5 +32,11 @@ if (values.form === undefined || values.form === 'flash') {
   for (const peers of peersOr([100, 1_000])) {
     const result = runFlash(peers, Number(values.blocks ?? FLASH_BLOCKS), seed)
     print(result, printFlash(result))
+  }
+}
+if (values.form === undefined || values.form === 'hour') {
+  for (const peers of values.form === undefined ? [1_000] : peersOr([1_000])) {
+    const result = runHour(peers, Number(values.blocks ?? HOUR_BLOCKS), seed)
+    print(result, printHour(result))
   }
 }

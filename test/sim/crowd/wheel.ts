@@ -2,7 +2,8 @@
  * What is due when: a wheel of one list for each millisecond, with its records in typed arrays that are used again.
  *
  * Adding and taking cost the same however much is planned, which a heap's do not. Events of the same millisecond come in the order they
- * were added, so a history can be replayed. What is further away than one turn waits in its slot and is put in anew when the slot comes up.
+ * were added (one planned more than two minutes ahead may come behind others), so a history can be replayed. What is further away than one
+ * turn waits in a slot and is put in anew when that comes up.
  */
 
 const SLOTS = 2 ** 17
@@ -42,7 +43,7 @@ export class Wheel {
   next(): boolean {
     if (this.count === 0) return false
     for (;;) {
-      const slot = this.now % SLOTS
+      const slot = this.now & (SLOTS - 1)
       const record = this.#heads[slot]!
       if (record < 0) {
         this.now++
