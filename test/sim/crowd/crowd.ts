@@ -6,7 +6,7 @@
  */
 import { SWARM, WAITS } from '../../../protocol/limits.ts'
 import { Swarm, type SwarmAction, type SwarmEvent } from '../../../protocol/swarm/swarm.ts'
-import type { UploadAction } from '../../../protocol/swarm/upload.ts'
+import type { UploadAction, UploadEvent } from '../../../protocol/swarm/upload.ts'
 import * as lines from './lines.ts'
 import { FIRST_BYTES, Lines } from './lines.ts'
 import {
@@ -27,7 +27,7 @@ import { Meter, type Row } from './meter.ts'
 import { type Form, HASH_MS, HOME_DOWN, HOME_UP, latencyOf, NATED_SHARE, ORIGIN_UP } from './model.ts'
 import { Random } from './random.ts'
 import { Tally } from './tally.ts'
-import { type CrowdUploadEvent, newUpload } from './upload-machine.ts'
+import { newUpload } from './upload-machine.ts'
 import { Wheel } from './wheel.ts'
 
 const NEVER = Number.POSITIVE_INFINITY
@@ -50,7 +50,7 @@ export class Crowd {
   readonly #transfers = new Transfers()
   readonly #lines: Lines
   readonly #swarmRows: Rows<SwarmEvent['type']>
-  readonly #uploadRows: Rows<CrowdUploadEvent['type']>
+  readonly #uploadRows: Rows<UploadEvent['type']>
   // Events that come by the million are written over: no machine keeps one.
   readonly #has = { type: 'peerHas' as const, peer: '', first: 0, count: 1 }
   readonly #progress = { type: 'progress' as const, peer: '', item: 0, bytes: 0 }
@@ -457,7 +457,7 @@ export class Crowd {
     this.#transfers.drop(transfer)
   }
 
-  #feedUpload(member: Member, event: CrowdUploadEvent): void {
+  #feedUpload(member: Member, event: UploadEvent): void {
     if (member.isGone) return
     const { upload } = member
     const actions = this.meter.handle(this.#uploadRows[event.type], upload, event, this.wheel.now + member.skewMs)

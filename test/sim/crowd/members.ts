@@ -1,7 +1,7 @@
 /** Who is in the crowd and what the drivers keep: plain records, no decisions. */
 import { FORMAT } from '../../../protocol/limits.ts'
 import type { Swarm } from '../../../protocol/swarm/swarm.ts'
-import type { UploadMachine } from './upload-machine.ts'
+import type { Upload } from '../../../protocol/swarm/upload.ts'
 
 export const BLOCK_BYTES = FORMAT.blockBytes
 
@@ -66,7 +66,7 @@ export interface Member {
   readonly skewMs: number
   /** Null: it had everything from the start and fetches nothing. */
   swarm: Swarm | null
-  readonly upload: UploadMachine
+  readonly upload: Upload
   readonly halves: Half[]
   readonly halfOf: Map<string, Half>
   readonly have: Uint32Array
