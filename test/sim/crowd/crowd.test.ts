@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest'
+import { checkCrowd } from './check.ts'
 import { runFlash } from './flash.ts'
 import { fluidTimes } from './fluid.ts'
 import { runHour } from './hour.ts'
@@ -7,7 +8,7 @@ import { Wheel } from './wheel.ts'
 
 describe('a crowd', () => {
   it('of fifty gets 32 blocks in not much more time than its lines need, the same way with the same seed', () => {
-    const [first, again, other] = [runFlash(50, 32, 1), runFlash(50, 32, 1), runFlash(50, 32, 2)]
+    const [first, again, other] = [runFlash(50, 32, 1, ({ members }) => checkCrowd(members)), runFlash(50, 32, 1), runFlash(50, 32, 2)]
     expect(first.finished).toBe(50)
     expect(first.lastToBound).toBeGreaterThanOrEqual(1)
     expect(first.lastToBound).toBeLessThan(2.5)
@@ -15,10 +16,11 @@ describe('a crowd', () => {
     expect(other.digest).not.toBe(first.digest)
   })
 
-  it('that comes over an hour finds each other, and everybody finishes', () => {
-    const result = runHour(40, 16, 1)
-    expect(result.finished).toBe(40)
+  it('that comes over an hour finds each other, and everybody finishes, invariants checked every ten seconds', () => {
+    const result = runHour(200, 16, 1, ({ members }) => checkCrowd(members))
+    expect(result.finished).toBe(200)
     expect(result.findsPerPeer).toBeGreaterThanOrEqual(1)
+    expect(result.digest).toBe(runHour(200, 16, 1).digest)
   })
 })
 

@@ -31,7 +31,8 @@ export function flashBoundMs(peers: number, blocks: number): number {
   return Math.max(alone, blocks * blockMs(HOME_DOWN), peers * blocks * blockMs(ORIGIN_UP + peers * HOME_UP))
 }
 
-export function runFlash(peers: number, blocks: number, seed: number): FlashResult {
+/** `onLook` is called every ten seconds of the world. */
+export function runFlash(peers: number, blocks: number, seed: number, onLook: (crowd: Crowd) => void = () => {}): FlashResult {
   const start = startNow()
   const finishes: number[] = []
   const idle = new IdleWatch(new Random(~seed))
@@ -40,6 +41,7 @@ export function runFlash(peers: number, blocks: number, seed: number): FlashResu
     left: () => {},
     due: () => {
       idle.look(crowd.members, crowd.wheel.now)
+      onLook(crowd)
       crowd.wheel.add(crowd.wheel.now + LOOK_MS, LOOK, 0, 0)
     },
   }

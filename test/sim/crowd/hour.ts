@@ -31,6 +31,9 @@ export interface HourResult extends Common {
   fluidP99Seconds: number
   medianToFluid: number
   p99ToFluid: number
+  /** Medians of those behind NAT, who meet fewer, and of the others. */
+  natedMedianSeconds: number
+  openMedianSeconds: number
   aliveMax: number
   findsPerPeer: number
   providesPerPeer: number
@@ -41,6 +44,17 @@ export interface HourResult extends Common {
   phases: Phase[]
   /** Seconds from coming to having all, sorted. */
   times: number[]
+  /** The slowest hundredth. */
+  slowest: Straggler[]
+}
+
+/** One that took long, with what may be the reason. */
+export interface Straggler {
+  seconds: number
+  arrivedSeconds: number
+  isNated: boolean
+  /** Neighbours when it was done. */
+  neighbours: number
 }
 
 interface Visit {
@@ -64,14 +78,17 @@ class Hour implements Form {
   readonly meeting: Meeting
   readonly idle: IdleWatch
   readonly times: number[] = []
+  readonly stragglers: Straggler[] = []
   /** How many more are there in each second. */
   readonly change: number[] = []
   aliveMax = 0
   readonly #visits: Visit[]
   readonly #alive = new Map<number, Member>()
+  readonly #onLook: (crowd: Crowd) => void
   #arrived = 0
 
-  constructor(peers: number, blocks: number, seed: number) {
+  constructor(peers: number, blocks: number, seed: number, onLook: (crowd: Crowd) => void) {
+    this.#onLook = onLook
     this.crowd = new Crowd(seed, blocks, this)
     this.meeting = new Meeting(this.crowd, seed)
     this.idle = new IdleWatch(new Random(~seed))
@@ -90,7 +107,10 @@ class Hour implements Form {
   }
 
   finished(member: Member): void {
-    this.times.push((member.finishedMs - member.joinedMs) / 1000)
+    const { finishedMs, joinedMs, isNated, halves } = member
+    const seconds = (finishedMs - joinedMs) / 1000
+    this.times.push(seconds)
+    this.stragglers.push({ seconds, arrivedSeconds: joinedMs / 1000, isNated, neighbours: halves.length })
     const { stayMs } = this.#visits[member.id - 1]!
     if (stayMs > 0) this.meeting.settle(member)
     this.crowd.wheel.add(this.crowd.wheel.now + stayMs, DEPART, member.id, 0)
@@ -104,6 +124,7 @@ class Hour implements Form {
     const { wheel, members } = this.crowd
     if (kind === LOOK) {
       this.idle.look([...this.#alive.values()], wheel.now)
+      this.#onLook(this.crowd)
       wheel.add(wheel.now + LOOK_MS, LOOK, 0, 0)
     } else if (kind === ARRIVE) this.#arrive()
     else if (kind === DEPART) this.#depart(members[a]!)
@@ -149,9 +170,10 @@ class Hour implements Form {
   }
 }
 
-export function runHour(peers: number, blocks: number, seed: number): HourResult {
+/** `onLook` is called every ten seconds of the world. */
+export function runHour(peers: number, blocks: number, seed: number, onLook: (crowd: Crowd) => void = () => {}): HourResult {
   const start = startNow()
-  const hour = new Hour(peers, blocks, seed)
+  const hour = new Hour(peers, blocks, seed, onLook)
   const { crowd, meeting } = hour
   crowd.run(() => hour.isOver, END_MAX_MS)
   const times = hour.times.sort((a, b) => a - b)
@@ -169,6 +191,8 @@ export function runHour(peers: number, blocks: number, seed: number): HourResult
     fluidP99Seconds: fluidP99,
     medianToFluid: median / fluidMedian,
     p99ToFluid: p99 / fluidP99,
+    natedMedianSeconds: medianOf(hour.stragglers.filter(({ isNated }) => isNated)),
+    openMedianSeconds: medianOf(hour.stragglers.filter(({ isNated }) => !isNated)),
     aliveMax: hour.aliveMax,
     findsPerPeer: meeting.finds / peers,
     providesPerPeer: meeting.provides / peers,
@@ -178,18 +202,32 @@ export function runHour(peers: number, blocks: number, seed: number): HourResult
     exchangesPerPeer: meeting.exchanges / peers,
     phases: phasesOf(crowd, hour.idle, crowd.wheel.now, (fromMs, untilMs) => hour.aliveMs(fromMs, untilMs)),
     times,
+    slowest: hour.stragglers.sort((a, b) => b.seconds - a.seconds).slice(0, Math.ceil(peers / 100)),
   }
 }
 
+const medianOf = (peers: { seconds: number }[]): number =>
+  quantile(
+    peers.map(({ seconds }) => seconds).sort((a, b) => a - b),
+    0.5,
+  )
+
+const SLOWEST_SHOWN = 5
+
+const say = ({ seconds, arrivedSeconds, isNated, neighbours }: Straggler): string =>
+  `${seconds.toFixed(0)} s (came at ${arrivedSeconds.toFixed(0)} s, ${neighbours} neighbours${isNated ? ', behind NAT' : ''})`
+
 export function printHour(result: HourResult): string {
-  const { peers, blocks, seed, finished, medianSeconds, p99Seconds, fluidMedianSeconds, fluidP99Seconds, aliveMax } = result
+  const { peers, blocks, seed, finished, medianSeconds, p99Seconds, fluidMedianSeconds, fluidP99Seconds, aliveMax, slowest } = result
   const each = (['finds', 'provides', 'dials', 'dialsFailed', 'refusals', 'exchanges'] as const).map(
     (name) => `${name} ${result[`${name}PerPeer`].toFixed(2)}`,
   )
   return [
     `first hour of ${peers}, ${blocks} blocks, seed ${seed}: ${finished} finished, at most ${aliveMax} at a time`,
     `  own time       median ${medianSeconds.toFixed(1)} s, p99 ${p99Seconds.toFixed(1)} s; fluid model ${fluidMedianSeconds.toFixed(1)} s and ${fluidP99Seconds.toFixed(1)} s: ${result.medianToFluid.toFixed(3)} and ${result.p99ToFluid.toFixed(3)} of it`,
+    `  by place       median behind NAT ${result.natedMedianSeconds.toFixed(1)} s, others ${result.openMedianSeconds.toFixed(1)} s`,
     `  a peer         ${each.join(', ')}`,
+    `  slowest        ${slowest.slice(0, SLOWEST_SHOWN).map(say).join('; ')}`,
     ...printCommon(result, result.phases),
   ].join('\n')
 }

@@ -1,7 +1,7 @@
 /**
  * Why uplinks are idle: some of the crowd is looked at every few seconds, from outside, with all that the simulator knows.
  *
- * Nothing of this reaches a machine. A sample is put down under the first reason that fits.
+ * Nothing of this reaches a machine.
  */
 import { SWARM } from '../../../protocol/limits.ts'
 import type { Half, Member } from './members.ts'
@@ -14,14 +14,16 @@ export const REASONS = [
   'busy',
   /** Requests wait, and the upload machine serves none. */
   'unserved',
-  /** No neighbour misses a block that this one has. */
-  'nothing to give',
-  /** A neighbour misses one, but has as many requests under way elsewhere as it may. */
+  /** A request for it is on its way. */
+  'just asked',
+  /** A neighbour misses a block that this one has, asks nobody for it, and has asked for less than the machine always may. */
+  'unasked',
+  /** It has asked for as much as that elsewhere. */
   'neighbours full',
   /** A neighbour misses one and has it asked of others already. */
   'asked elsewhere',
-  /** A neighbour misses one, asks nobody for it and could. */
-  'unasked',
+  /** No neighbour misses a block that this one has. */
+  'nothing to give',
 ] as const
 
 export type Reason = (typeof REASONS)[number]
@@ -67,17 +69,18 @@ export class IdleWatch {
 
 const emptyCounts = (): Record<Reason, number> => Object.fromEntries(REASONS.map((reason) => [reason, 0])) as Record<Reason, number>
 
+/** The first in the order of REASONS that holds for a neighbour. */
 function reasonOf(member: Member): Reason {
   if (member.sending !== null) return 'busy'
-  let reason: Reason = 'nothing to give'
-  for (const { peer, wished } of member.halves) {
+  const found = new Set<Reason>()
+  for (const { peer, wished, reverse } of member.halves) {
     if (wished.length > 0) return 'unserved'
     const need = needOf(peer, member)
-    if (need === 'none') continue
-    if (need === 'open' && asksOf(peer.halves) < SWARM.requestsTotalMax) reason = 'unasked'
-    else if (reason !== 'unasked') reason = need === 'open' ? 'neighbours full' : reason === 'nothing to give' ? 'asked elsewhere' : reason
+    if (reverse.asked.length > 0) found.add('just asked')
+    else if (need === 'asked') found.add('asked elsewhere')
+    else if (need === 'open') found.add(asksOf(peer.halves) < SWARM.requestsTotalMin ? 'unasked' : 'neighbours full')
   }
-  return reason
+  return REASONS.find((reason) => found.has(reason)) ?? 'nothing to give'
 }
 
 /** Whether `peer` misses something that `giver` has, and whether some of it is asked of nobody. */
