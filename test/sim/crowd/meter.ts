@@ -3,10 +3,12 @@
  *
  * Reading the clock costs about as much as a cheap event, so timing each call would mostly measure the clock; the cost of two readings is
  * taken off what is timed. 61 is prime, so that the sample does not fall in step with a repeating order of events. Only the inside of
- * handle() counts: neither the driver nor nextTimeout(), which has a row of its own.
+ * handle() counts: neither the driver nor nextTimeout(), which has a row of its own. A call that seems to take over a millisecond was
+ * interrupted, by the collector or by another process on a busy computer, and is left out: no machine takes so long.
  */
 
 const STRIDE = 61
+const INTERRUPTED_MS = 1
 
 /** Anything with the shape of a machine. */
 export interface Machine<Event, Action> {
@@ -46,8 +48,7 @@ export class Meter {
     this.#untilTimed = STRIDE
     const startMs = performance.now()
     const actions = machine.handle(event, now)
-    row.timedMs += Math.max(0, performance.now() - startMs - this.#clockMs)
-    row.timed++
+    this.#note(row, performance.now() - startMs)
     return actions
   }
 
@@ -56,9 +57,14 @@ export class Meter {
     if (++row.count % STRIDE !== 0) return machine.nextTimeout()
     const startMs = performance.now()
     const at = machine.nextTimeout()
-    row.timedMs += Math.max(0, performance.now() - startMs - this.#clockMs)
-    row.timed++
+    this.#note(row, performance.now() - startMs)
     return at
+  }
+
+  #note(row: Row, spanMs: number): void {
+    if (spanMs > INTERRUPTED_MS) return
+    row.timedMs += Math.max(0, spanMs - this.#clockMs)
+    row.timed++
   }
 
   /** Calls of handle() alone, by kind. */

@@ -41,16 +41,12 @@ function cpuMs(): number {
   return (user + system) / 1000
 }
 
-/** Costs are given in processor time: what the clock says of a machine is scaled by what this thread got of the clock. */
 export function commonOf(crowd: Crowd, run: { peers: number; seed: number; start: Start }): Common {
   const { tally, meter, blockCount } = crowd
   const fileBytes = blockCount * 1024 * 1024
   const wallMs = performance.now() - run.start.wallMs
   const usedMs = cpuMs() - run.start.cpuMs
-  const costs = meter
-    .costs()
-    .filter(({ count }) => count > 0)
-    .map((cost) => ({ ...cost, microseconds: (cost.microseconds * usedMs) / wallMs }))
+  const costs = meter.costs().filter(({ count }) => count > 0)
   const events = costs.reduce((sum, { count }) => sum + count, 0)
   const machinesSeconds = costs.reduce((sum, { count, microseconds }) => sum + count * microseconds, 0) / 1e6
   const timeouts = meter.timeouts()
@@ -69,7 +65,7 @@ export function commonOf(crowd: Crowd, run: { peers: number; seed: number; start
     eventsPerPeerAndBlock: events / Math.max(1, tally.blocks),
     microsecondsPerEvent: (machinesSeconds * 1e6) / Math.max(1, events),
     machinesSeconds,
-    timeoutsSeconds: (timeouts.count * timeouts.microseconds * usedMs) / wallMs / 1e6,
+    timeoutsSeconds: (timeouts.count * timeouts.microseconds) / 1e6,
     wallSeconds: wallMs / 1000,
     cpuSeconds: usedMs / 1000,
     rssPeakMib: process.resourceUsage().maxRSS / 1024,
