@@ -181,6 +181,37 @@ export const SCORE = {
   entriesMax: 10_000,
 } as const
 
+/** The peers of one share: whom to dial, when again, whom to tell of whom. */
+export const CONTACTS = {
+  /** Peers kept in mind for one share, connected ones included: six times as many as are ever connected. */
+  contactsMax: 256,
+  /** Of these, heard of from one peer alone: liars must be four to fill the list. */
+  contactsPerTellerMax: 64,
+  addressesMax: WIRE.addressesPerPeerMax,
+  dialsAtOnceMax: 8,
+  /** Dialled up to so many; those who dial us fill the rest. */
+  neighboursWanted: 30,
+  neighboursMax: SWARM.peersPerShareMax,
+  /** The DHT is asked when fewer are connected or untried, until enough are connected. */
+  contactsFew: 10,
+  neighboursEnough: 20,
+  /** A peer that gave us blocks and went, as for a restart: 1, 2, 4 … 60 s. */
+  redialMinMs: 1_000,
+  redialMaxMs: 60_000,
+  /** Some half an hour. */
+  redialsMax: 32,
+  strangerRetryMs: 30_000,
+  strangerTriesMax: 3,
+  /** How long a peer is left alone that does not know the share, or failed too often. */
+  barMs: 300_000,
+  /** Those who join together are told of together. */
+  gatherMs: 250,
+  exchangeIntervalMs: WIRE.pexIntervalMs,
+  exchangePeersMax: WIRE.pexPeersMax,
+  /** Names that a neighbour was told, so as not to repeat them. */
+  toldMax: 512,
+} as const
+
 /** When a share is announced and looked for. */
 export const ANNOUNCE = {
   /** Provider records live 48 h in the DHT; we renew in good time. */

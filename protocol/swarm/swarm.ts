@@ -7,6 +7,7 @@
  * An event costs the same with a million items as with a hundred: peers that could be asked stand in line, the others are not looked at.
  */
 import { assert } from '../errors.ts'
+import { pickCopy, replaceable } from './copies.ts'
 import { type Flight, removeFrom } from './flight.ts'
 import { IndexSet } from './index-set.ts'
 import { Items } from './items.ts'
@@ -26,7 +27,7 @@ import {
   takeRequest,
 } from './peers.ts'
 import type { SwarmAction, SwarmEvent, SwarmLimits } from './swarm-events.ts'
-import { isLate, ownWaitMs, totalWindow, trialsMax, waitMs, windowOf } from './windows.ts'
+import { isLate, totalWindow, trialsMax, windowOf } from './windows.ts'
 
 export type { SwarmAction, SwarmEvent, SwarmLimits }
 
@@ -389,7 +390,7 @@ export class Swarm {
   #ask(peer: SwarmPeer, now: number, actions: SwarmAction[]): boolean {
     const open = this.#pickOpen(peer)
     // An item that matters more than any open one, and hangs at a slow peer, is worth a copy first.
-    const copy = this.#flights.size === 0 ? -1 : this.#pickCopy(peer, open, now)
+    const copy = this.#flights.size === 0 ? -1 : pickCopy(this.#limits, this.#items, this.#flights, peer, open, now)
     const item = copy >= 0 ? copy : open
     if (item < 0) return false
     const flight = this.#flights.get(item)
@@ -398,7 +399,7 @@ export class Swarm {
       this.#flights.set(item, { holders: [peer], checking: [], askedMs: now })
     } else {
       const full = flight.holders.length >= this.#limits.endgameCopiesMax
-      const loser = full ? this.#replaceable(flight, item, now) : undefined
+      const loser = full ? replaceable(this.#limits, flight, item, now) : undefined
       assert(full === (loser !== undefined), 'a copy too many')
       if (loser !== undefined) {
         if (!loser.isProven) pause(loser, this.#limits.coolMs, now)
@@ -428,33 +429,6 @@ export class Swarm {
       if (peer.suggested.length === 0) this.#suggesting--
     }
     return item
-  }
-
-  /** Endgame, stealing and deadlines: a second copy of what a stalled or much slower peer was asked for. -1 when `open` is better. */
-  #pickCopy(peer: SwarmPeer, open: number, now: number): number {
-    let best = -1
-    let bestWaitMs = 1.5 * ownWaitMs(this.#limits, peer)
-    for (const [item, flight] of this.#flights) {
-      if (flight.checking.length > 0 || !this.#items.isBefore(item, open)) continue
-      const isFull = flight.holders.length >= this.#limits.endgameCopiesMax
-      if (isFull && (!peer.isProven || this.#replaceable(flight, item, now) === undefined)) continue
-      if (flight.holders[0] === peer || flight.holders[1] === peer || !isHolder(peer, item)) continue
-      let expectedMs = Number.POSITIVE_INFINITY
-      for (const holder of flight.holders) expectedMs = Math.min(expectedMs, waitMs(this.#limits, holder, item, now))
-      if (expectedMs <= bestWaitMs) continue
-      best = item
-      bestWaitMs = expectedMs
-    }
-    return best
-  }
-
-  /** The holder whose place a peer that delivers may take: one that never delivered and is silent, or whose turn has not come. */
-  #replaceable(flight: Flight, item: number, now: number): SwarmPeer | undefined {
-    const idler = flight.holders.find((holder) => !holder.isProven && headSilentMs(holder, now) >= this.#limits.coldMs)
-    if (idler !== undefined) return idler
-    const last = flight.holders.at(-1)
-    const isWaiting = last !== undefined && now - flight.askedMs >= this.#limits.quietMs && (last.queue[0] !== item || last.headBytes === 0)
-    return isWaiting ? last : undefined
   }
 
   #endTrial(peer: SwarmPeer): void {
