@@ -1,0 +1,562 @@
+/**
+ * A whole node in a simulated network: Swarm, Upload, Score and CreditBudget as in production, driven as node/jobs drives them (live-share.ts,
+ * uploads.ts, have-teller.ts, swarm-host.ts), and what it is up to when it is not honest. Everything is checked after every event.
+ */
+import { assert } from '../../protocol/errors.ts'
+import { SCORE, SWARM, UPLOAD, WAITS, WIRE } from '../../protocol/limits.ts'
+import { Score } from '../../protocol/swarm/score.ts'
+import { Swarm, type SwarmAction, type SwarmEvent } from '../../protocol/swarm/swarm.ts'
+import { Upload, type UploadEvent } from '../../protocol/swarm/upload.ts'
+import { CreditBudget } from '../../protocol/wire/credit.ts'
+import { type HaveForm, ROOT_LEVEL } from '../../protocol/wire/messages.ts'
+import { asRuns, Bitfield } from '../../node/jobs/bitfield.ts'
+import { Alarm, type Clock, randomFrom } from './clock.ts'
+import { checkCounts, checkWire } from './checks.ts'
+import { type End, Link, type LinkHandlers, placeKey, type ServeManner } from './link.ts'
+import type { Connection, Uplink } from './wire.ts'
+import type { NodePlan, ShareShape } from './plan.ts'
+
+/** One peer that is connected, as the live share knows it. */
+export interface Claim {
+  readonly link: Link
+  readonly connection: Connection
+  hasAll: boolean
+  knowsShape: boolean
+  toldAll: boolean
+  /** It gave the present engine a good block. */
+  isProven: boolean
+  /** Items of it that are being verified. */
+  readonly checking: Set<number>
+}
+
+/** What a node may ask of the world around it. */
+export interface Surroundings {
+  readonly clock: Clock
+  readonly shape: ShareShape
+  trace(line: () => string): void
+  /** Opens a connection; tells the node by `opened` or `dialFailed`. */
+  dial(from: SimNode, to: string): void
+  isHonest(id: string): boolean
+  groupOf(id: string): string
+}
+
+const FLUSH_MS = 200
+const RANGES_PER_FLUSH_MAX = 6
+const RETRY_DIAL_MS = 30_000
+const LOOK_MS = 5_000
+const SWARM_LIMITS = { ...SWARM, blockMs: WAITS.blockMs }
+
+export class SimNode implements LinkHandlers {
+  readonly plan: NodePlan
+  readonly uplink: Uplink
+  readonly claims = new Map<string, Claim>()
+  readonly leaves: Bitfield
+  readonly #around: Surroundings
+  readonly #random: () => number
+  readonly #alarms: { engine: Alarm; upload: Alarm; teller: Alarm; dialler: Alarm }
+  readonly #dialling = new Set<string>()
+  readonly #retryAt = new Map<string, number>()
+  /** By peer and place: what the upload machine started and has not heard the end of. */
+  readonly #serving = new Map<string, Set<number>>()
+  #news: number[] = []
+  #engine: Swarm | null = null
+  #upload = newUpload()
+  score = new Score(SCORE)
+  budget: CreditBudget
+  /** How often it was started; what belongs to an earlier life is void. */
+  life = 0
+  isUp = false
+  isPaused = false
+  knowsShape: boolean
+  isDiskFull = false
+  /** Positions whose stored bytes are damaged, unknown to the node. */
+  readonly damaged = new Set<number>()
+  /** Positions that were held once and turned out damaged. Peers that were told of everything tell nothing back, so it may miss them for long. */
+  readonly lostOnce = new Set<number>()
+  badBlocks = 0
+
+  constructor(plan: NodePlan, around: Surroundings, seed: number) {
+    this.plan = plan
+    this.#around = around
+    this.#random = randomFrom(seed)
+    this.uplink = { bytesPerMs: plan.uplinkBytesPerMs, freeMs: 0 }
+    this.leaves = new Bitfield(around.shape.itemCount)
+    for (const position of plan.holds) this.leaves.add(position)
+    this.knowsShape = plan.holds.length > 0
+    this.budget = new CreditBudget(around.shape.budgetBytes)
+    const { clock } = around
+    this.#alarms = {
+      engine: new Alarm(clock, () => this.#feed({ type: 'tick' })),
+      upload: new Alarm(clock, () => this.#feedUpload({ type: 'tick' })),
+      teller: new Alarm(clock, () => this.#flush()),
+      dialler: new Alarm(clock, () => this.#look()),
+    }
+  }
+
+  get id(): string {
+    return this.plan.id
+  }
+
+  get isHonest(): boolean {
+    return this.plan.manner === 'honest'
+  }
+
+  get isComplete(): boolean {
+    return this.knowsShape && this.leaves.isFull
+  }
+
+  /** Whether it has got everything that it can be sure to get. */
+  get isDone(): boolean {
+    return this.knowsShape && this.leaves.held + this.#lostCount() >= this.leaves.count
+  }
+
+  #lostCount(): number {
+    let count = 0
+    for (const position of this.lostOnce) if (!this.leaves.has(position)) count++
+    return count
+  }
+
+  /** Whether it holds a block that can be read. */
+  holds(position: number): boolean {
+    return this.leaves.has(position) && !this.damaged.has(position)
+  }
+
+  start(): void {
+    assert(!this.isUp, `${this.id} is up`)
+    this.isUp = true
+    this.life++
+    this.#upload = newUpload()
+    this.score = new Score(SCORE)
+    this.budget = new CreditBudget(this.#around.shape.budgetBytes)
+    this.#retryAt.clear()
+    this.#dialling.clear()
+    this.#around.trace(() => `${this.id} starts with ${this.leaves.held}`)
+    if (this.isHonest && !this.isComplete) this.#want()
+    this.#alarms.dialler.set(this.#around.clock.now)
+  }
+
+  /** The process ends, in good order or not. What is on disk stays. */
+  stop(): void {
+    this.isUp = false
+    this.#around.trace(() => `${this.id} stops`)
+    for (const { link, connection } of this.claims.values()) {
+      link.vanish()
+      connection.reset()
+    }
+    this.claims.clear()
+    this.#serving.clear()
+    this.#engine = null
+    this.#news = []
+    for (const alarm of Object.values(this.#alarms)) alarm.set(undefined)
+  }
+
+  /** The last job ends, or another begins. */
+  pause(isPaused: boolean): void {
+    if (!this.isUp || this.isPaused === isPaused || this.isComplete) return
+    this.isPaused = isPaused
+    if (isPaused) this.#feed({ type: 'unwantAll' })
+    else this.#want()
+  }
+
+  /** A reader jumps somewhere else. */
+  read(first: number, priority: number): void {
+    if (!this.isUp || !this.knowsShape || this.isPaused || !this.isHonest || this.isComplete) return
+    this.#wantMissing(first, Math.min(4, this.#around.shape.itemCount - first), priority)
+  }
+
+  // Links, as swarm-host.ts opens and closes them.
+
+  isBanned(peer: string): boolean {
+    return this.score.isBanned(peer, this.#around.groupOf(peer), this.#around.clock.now)
+  }
+
+  dialFailed(peer: string): void {
+    this.#dialling.delete(peer)
+    this.#retryAt.set(peer, this.#around.clock.now + RETRY_DIAL_MS)
+  }
+
+  /** A proved connection; null when it is not wanted (then a goodbye went out). */
+  opened(connection: Connection, direction: 'inbound' | 'outbound', saidShape: boolean, peerKnowsShape: boolean): Link {
+    const [dialler, listener] = connection.ends
+    const peer = direction === 'outbound' ? listener : dialler
+    const out = direction === 'outbound' ? connection.there : connection.back
+    if (direction === 'outbound') this.#dialling.delete(peer)
+    const { clock } = this.#around
+    const init = { clock, peer, direction, out, budget: this.budget, saidShape, peerKnowsShape }
+    const link = new Link({ ...init, handlers: this })
+    const other = this.claims.get(peer)
+    if (other !== undefined) {
+      if (!this.#replaces(link, other.link)) {
+        link.goodbye()
+        return link
+      }
+      other.link.goodbye()
+      this.#detach(other)
+    }
+    this.#attach(link, connection)
+    return link
+  }
+
+  #replaces(link: Link, other: Link): boolean {
+    if (link.direction === other.direction) return true
+    return (link.direction === 'outbound') === this.id < link.peer
+  }
+
+  #attach(link: Link, connection: Connection): void {
+    const { peer } = link
+    const { shape } = this.#around
+    this.#around.trace(() => `${this.id} + ${peer} ${link.direction}`)
+    assert(!this.isBanned(peer), `${this.id} accepted ${peer}, which it banned`)
+    const claim: Claim = {
+      link,
+      connection,
+      hasAll: false,
+      knowsShape: link.peerKnowsShape,
+      toldAll: false,
+      isProven: false,
+      checking: new Set(),
+    }
+    this.#feedUpload({ type: 'peerJoined', peer, group: this.#around.groupOf(peer), share: 'share' } as UploadEvent)
+    this.claims.set(peer, claim)
+    if (this.knowsShape) link.learnShape(shape.itemCount, this.#expectedBytes)
+    this.#feed({ type: 'peerJoined', peer })
+    this.#peerHasRoot(claim)
+    this.#tellAll(claim)
+    this.#setSole()
+  }
+
+  #detach(claim: Claim): void {
+    const { peer } = claim.link
+    if (this.claims.get(peer) !== claim) return
+    this.claims.delete(peer)
+    this.#around.trace(() => `${this.id} - ${peer}`)
+    this.#feed({ type: 'peerLeft', peer })
+    this.#feedUpload({ type: 'peerLeft', peer })
+    this.#serving.delete(peer)
+    this.#setSole()
+    this.#alarms.dialler.set(this.#around.clock.now)
+  }
+
+  onEnd(link: Link, end: End): void {
+    const claim = this.claims.get(link.peer)
+    this.#around.trace(() => `${this.id} / ${link.peer} ${end.code} ${end.message}`)
+    if (claim?.link !== link) return
+    this.#detach(claim)
+    if (end.code !== 'NORMAL') claim.connection.reset()
+    if (end.strike !== 'none') this.#strike(link.peer, end.strike, end.message)
+  }
+
+  #strike(peer: string, kind: 'protocol' | 'fatal', why: string): void {
+    assert(!this.#around.isHonest(peer), `${this.id} strikes ${peer}, which is honest: ${why}`)
+    this.#around.trace(() => `${this.id} strikes ${peer} ${kind}`)
+    this.score.strike(peer, this.#around.groupOf(peer), kind, this.#around.clock.now)
+    this.score.checkInvariants()
+    if (kind === 'fatal') assert(this.isBanned(peer), `${peer} is not banned`)
+  }
+
+  #look(): void {
+    if (!this.isUp || this.plan.knows.length === 0) return
+    const { clock } = this.#around
+    if (!this.isHonest || (!this.isComplete && !this.isPaused)) {
+      for (const peer of this.plan.knows) {
+        if (this.claims.has(peer) || this.#dialling.has(peer) || (this.#retryAt.get(peer) ?? 0) > clock.now || this.isBanned(peer)) continue
+        this.#dialling.add(peer)
+        this.#around.dial(this, peer)
+      }
+    }
+    this.#alarms.dialler.set(clock.now + LOOK_MS)
+  }
+
+  // What links tell, as in live-share.ts.
+
+  onHave(link: Link, have: HaveForm): void {
+    const claim = this.claims.get(link.peer)
+    if (claim?.link !== link) return
+    const isFirst = !claim.knowsShape
+    claim.knowsShape = true
+    this.#peerHasRoot(claim)
+    if (have.kind === 'all') {
+      claim.hasAll = true
+      this.#feed({ type: 'peerHas', peer: link.peer, first: 0, count: this.#itemCount() })
+      this.#setSole()
+    } else if (have.kind === 'ranges') {
+      for (const [first, count] of have.ranges) this.#peerHas(link.peer, first, count)
+    } else if (have.kind === 'bitmap') this.#peerHasBitmap(link.peer, have.first, have.bits)
+    if (isFirst) this.#tellAll(claim)
+  }
+
+  onProgress(link: Link, level: number, index: number, bytes: number): void {
+    if (level === ROOT_LEVEL && this.knowsShape) return
+    this.#feed({ type: 'progress', peer: link.peer, item: index, bytes })
+  }
+
+  onBlock(link: Link, level: number, item: number, isDamaged: boolean, taken: () => void): void {
+    const { peer } = link
+    const engine = this.#engine
+    const claim = this.claims.get(peer)
+    const [life, { clock }] = [this.life, this.#around]
+    if (engine === null || (level === ROOT_LEVEL && this.knowsShape)) {
+      clock.after(0, taken)
+      return
+    }
+    claim?.checking.add(item)
+    this.#feedTo(engine, { type: 'received', peer, item })
+    clock.after(1 + this.#random() * this.plan.verifyMs, () => {
+      claim?.checking.delete(item)
+      if (life === this.life && this.isUp) this.#judge(engine, link, level, item, isDamaged)
+      taken()
+    })
+  }
+
+  #judge(engine: Swarm, link: Link, level: number, item: number, isDamaged: boolean): void {
+    const { peer } = link
+    if (isDamaged) {
+      this.badBlocks++
+      this.#feedTo(engine, { type: 'rejected', peer, item, reason: 'hash' })
+      this.#strike(peer, 'fatal', 'a bad block')
+      link.goodbye() // also when the engine knows the peer no more, or by another link
+      assert(this.claims.get(peer)?.link !== link || link.isClosing, `${peer} stays after a bad block`)
+      return
+    }
+    const claim = this.claims.get(peer)
+    if (claim?.link === link && engine === this.#engine) claim.isProven = true
+    if (level === 0 && this.leaves.has(item)) {
+      this.#feedTo(engine, { type: 'verified', peer, item }) // the second copy of an endgame
+      return
+    }
+    if (this.isDiskFull) {
+      this.#feedTo(engine, { type: 'rejected', peer, item, reason: 'store' })
+      return
+    }
+    if (level === 0) {
+      this.leaves.add(item)
+      this.damaged.delete(item)
+      this.#feedTo(engine, { type: 'verified', peer, item })
+      this.#news.push(item)
+      if (this.#news.length === 1) this.#alarms.teller.set(this.#around.clock.now + FLUSH_MS)
+      if (this.isComplete) this.#around.trace(() => `${this.id} is complete`)
+      return
+    }
+    if (!this.knowsShape) this.#openRoot()
+    if (engine === this.#engine) this.#feedTo(engine, { type: 'verified', peer, item })
+    if (!this.isPaused) this.#want()
+    for (const other of this.claims.values()) this.#tellAll(other)
+  }
+
+  onAbsent(link: Link, level: number, item: number): void {
+    if (level === ROOT_LEVEL && this.knowsShape) return
+    this.#feed({ type: 'rejected', peer: link.peer, item, reason: 'absent' })
+  }
+
+  onRequest(link: Link, level: number, index: number): void {
+    if (!this.#offers(level, index)) link.absent(level, index)
+    else {
+      const bytes = this.#around.shape.bytesOf(level, index)
+      this.#feedUpload({ type: 'requested', peer: link.peer, level, index, bytes } as UploadEvent)
+    }
+  }
+
+  onCancel(link: Link, level: number, index: number): void {
+    this.#feedUpload({ type: 'cancelled', peer: link.peer, level, index })
+  }
+
+  // The engine.
+
+  readonly #expectedBytes = (level: number, index: number): number | null =>
+    level === 0 ? this.#around.shape.bytesOf(level, index) : null
+
+  #itemCount(): number {
+    return this.knowsShape ? this.#around.shape.itemCount : 1
+  }
+
+  #openRoot(): void {
+    this.knowsShape = true
+    this.#engine = null
+    for (const claim of this.claims.values()) {
+      claim.isProven = false
+      claim.checking.clear()
+    }
+    for (const { link } of this.claims.values()) link.learnShape(this.#around.shape.itemCount, this.#expectedBytes)
+    this.#around.trace(() => `${this.id} knows the shape`)
+  }
+
+  #want(): void {
+    const engine = this.#ensureEngine()
+    if (!this.knowsShape) {
+      this.#feedTo(engine, { type: 'want', first: 0, count: 1, priority: 0 })
+      return
+    }
+    for (const { first, count, priority } of this.plan.wants) this.#wantMissing(first, count, priority)
+  }
+
+  #wantMissing(first: number, count: number, priority: number): void {
+    const missing: number[] = []
+    for (let i = first; i < first + count; i++) if (!this.leaves.has(i)) missing.push(i)
+    for (const [from, length] of asRuns(missing)) this.#feedTo(this.#ensureEngine(), { type: 'want', first: from, count: length, priority })
+  }
+
+  #ensureEngine(): Swarm {
+    if (this.#engine !== null) return this.#engine
+    const { shape } = this.#around
+    const engine = new Swarm(this.#itemCount(), { ...SWARM_LIMITS, itemBytes: shape.blockBytes }, this.#random)
+    this.#engine = engine
+    if (this.knowsShape) for (const [first, count] of this.leaves.runs()) this.#feedTo(engine, { type: 'have', first, count })
+    for (const [peer, claim] of this.claims) {
+      this.#feedTo(engine, { type: 'peerJoined', peer })
+      if (claim.hasAll) this.#feedTo(engine, { type: 'peerHas', peer, first: 0, count: this.#itemCount() })
+      else this.#peerHasRoot(claim)
+    }
+    return engine
+  }
+
+  #peerHasRoot({ link, knowsShape }: Claim): void {
+    if (!this.knowsShape && knowsShape) this.#feed({ type: 'peerHas', peer: link.peer, first: 0, count: 1 })
+  }
+
+  #peerHas(peer: string, first: number, count: number): void {
+    if (!this.knowsShape || this.isComplete || !this.isHonest) return
+    this.#feedTo(this.#ensureEngine(), { type: 'peerHas', peer, first, count })
+  }
+
+  #peerHasBitmap(peer: string, first: number, bits: Uint8Array): void {
+    const positions: number[] = []
+    for (let i = 0; i < bits.byteLength * 8; i++) if ((bits[i >> 3]! & (0x80 >> (i & 7))) !== 0) positions.push(first + i)
+    for (const [from, count] of asRuns(positions)) this.#peerHas(peer, from, count)
+  }
+
+  #feed(event: SwarmEvent): void {
+    if (this.#engine !== null) this.#feedTo(this.#engine, event)
+  }
+
+  #feedTo(engine: Swarm, event: SwarmEvent): void {
+    const actions = engine.handle(event, this.#around.clock.now)
+    if (engine !== this.#engine) return
+    for (const action of actions) this.#perform(action)
+    if (event.type !== 'progress') {
+      engine.checkInvariants()
+      checkWire(this, engine)
+      checkCounts(this)
+    }
+    const dueMs = engine.nextTimeout()
+    this.#alarms.engine.set(dueMs === undefined ? undefined : Math.max(dueMs, this.#around.clock.now + 1))
+  }
+
+  #perform(action: SwarmAction): void {
+    this.#around.trace(() => `${this.id} ${JSON.stringify(action)}`)
+    if (action.type === 'done') return
+    const claim = this.claims.get(action.peer)
+    assert(claim !== undefined, `${action.type} for ${action.peer}, which is not there`)
+    if (action.type === 'dropPeer') {
+      assert(!this.#around.isHonest(action.peer), `${this.id} drops ${action.peer}, which is honest`)
+      claim.link.goodbye()
+      return
+    }
+    const level = this.knowsShape ? 0 : ROOT_LEVEL
+    if (action.type === 'cancel') {
+      claim.link.cancel(level, action.item)
+      return
+    }
+    assert(level !== 0 || !this.leaves.has(action.item), `${this.id} asks for ${action.item}, which it holds`)
+    assert(!this.isPaused, `${this.id} asks for what nobody wants`)
+    claim.link.request(level, action.item)
+  }
+
+  // Telling others, as in have-teller.ts.
+
+  #tellAll(claim: Claim): void {
+    if (!this.knowsShape || claim.toldAll) return
+    if (this.isComplete || this.plan.manner === 'boaster') {
+      claim.toldAll = true
+      claim.link.sendHave({ kind: 'all' })
+    } else if (claim.knowsShape && this.leaves.held > 0) this.#sendBitmap(claim.link)
+    else claim.link.sendHave({ kind: 'shape' })
+  }
+
+  #flush(): void {
+    const runs = asRuns(this.#news)
+    this.#news = []
+    if (this.isComplete) this.#setSole()
+    for (const claim of this.claims.values()) {
+      if (claim.hasAll || !claim.knowsShape || claim.toldAll) continue
+      if (this.isComplete) this.#tellAll(claim)
+      else if (runs.length > RANGES_PER_FLUSH_MAX) this.#sendBitmap(claim.link)
+      else for (const [first, count] of runs) claim.link.sendHave({ kind: 'range', first, count })
+    }
+  }
+
+  #sendBitmap(link: Link): void {
+    link.sendHave({ kind: 'bitmap', first: 0, bits: this.leaves.page(0, WIRE.havePageBytesMax) })
+  }
+
+  // Serving, as in uploads.ts.
+
+  #offers(level: number, index: number): boolean {
+    return level === ROOT_LEVEL ? this.knowsShape : this.leaves.has(index)
+  }
+
+  #setSole(): void {
+    const isSole = this.isComplete && ![...this.claims.values()].some(({ hasAll }) => hasAll)
+    this.#feedUpload({ type: 'sole', share: 'share', isSole } as unknown as UploadEvent)
+  }
+
+  #feedUpload(event: UploadEvent): void {
+    const { clock } = this.#around
+    if ((event.type as string) === 'sole') return
+    const actions = this.#upload.handle(event, clock.now)
+    this.#upload.checkInvariants()
+    for (const { peer, level, index } of actions) this.#serve(peer, level, index)
+    let active = 0
+    for (const places of this.#serving.values()) active += places.size
+    assert(active <= UPLOAD.activeMax, `${active} blocks on their way from ${this.id}`)
+    const dueMs = this.#upload.nextTimeout()
+    this.#alarms.upload.set(dueMs === undefined ? undefined : Math.max(dueMs, clock.now + 1))
+  }
+
+  #serve(peer: string, level: number, index: number): void {
+    const { clock, shape } = this.#around
+    const claim = this.claims.get(peer)
+    assert(claim !== undefined, `serves ${peer}, which is not there`)
+    const places = this.#serving.get(peer) ?? new Set()
+    assert(!places.has(placeKey(level, index)), `serves block ${index} to ${peer} twice`)
+    places.add(placeKey(level, index))
+    this.#serving.set(peer, places)
+    const life = this.life
+    const served = (bytes: number): void => {
+      if (life !== this.life || this.claims.get(peer) !== claim) return
+      places.delete(placeKey(level, index))
+      this.#feedUpload({ type: 'served', peer, bytes })
+    }
+    clock.after(1 + this.#random() * 10, () => {
+      if (life !== this.life || !this.isUp) return
+      const total = shape.bytesOf(level, index)
+      if (level === 0 && this.damaged.has(index)) this.#lost(index)
+      const isGone = !this.#offers(level, index) || (this.plan.manner === 'absent' && this.#random() < this.plan.chance)
+      if (isGone) {
+        claim.link.absent(level, index)
+        served(0)
+        return
+      }
+      claim.link.serve(level, index, total, this.#manner(level), (isServed) => served(isServed ? total : 0))
+    })
+  }
+
+  /** Reading it back showed that it is damaged: the job that runs wants it again. */
+  #lost(index: number): void {
+    if (!this.leaves.remove(index)) return
+    this.lostOnce.add(index)
+    this.#around.trace(() => `${this.id} lost ${index}`)
+    this.#feed({ type: 'lost', item: index })
+    if (this.isHonest && !this.isPaused) this.#wantMissing(index, 1, 2)
+    this.#alarms.dialler.set(this.#around.clock.now)
+  }
+
+  #manner(level: number): ServeManner {
+    const { manner, chance } = this.plan
+    if (level !== 0 || this.#random() >= chance) return 'good'
+    if (manner === 'liar') return 'damaged'
+    if (manner === 'mute') return 'never'
+    return manner === 'drip' ? 'drip' : 'good'
+  }
+}
+
+const newUpload = (): Upload => new Upload({ ...UPLOAD, requestsQueuedMax: WIRE.requestsQueuedMax })
