@@ -1,6 +1,6 @@
 /** What must hold in a simulated node after every event of its engine, counted from the wire and not from the machines. */
 import { assert } from '../../protocol/errors.ts'
-import { SWARM } from '../../protocol/limits.ts'
+import { SWARM, UPLOAD } from '../../protocol/limits.ts'
 import type { Swarm } from '../../protocol/swarm/swarm.ts'
 import { ROOT_LEVEL } from '../../protocol/wire/messages.ts'
 import type { Link } from './link.ts'
@@ -27,21 +27,39 @@ export function checkWire(node: Checked, engine: Swarm): void {
   assert(theirs === ours, `${node.id}: the wire has ${theirs}, the machine ${ours}`)
 }
 
-/** Caps: requests for each peer and over all, copies of an item, trials of peers that never delivered. */
+/** Caps: requests for each peer and over all that have delivered, copies of an item, one request to a peer that never delivered. */
 export function checkCounts(node: Checked): void {
   const copies = new Map<number, number>()
+  let total = 0
   for (const [peer, { link, isProven, checking }] of node.claims) {
     if (link.isClosing) continue
-    const asked = node.knowsShape ? [...link.asked.values()].filter(({ level }) => level === 0) : [...link.asked.values()]
+    const asked = [...link.asked.values()].filter(({ level }) => level === 0 || !node.knowsShape)
     assert(asked.length <= SWARM.requestsPerPeerMax, `${asked.length} requests to ${peer}`)
     assert(isProven || asked.length <= 1, `${asked.length} requests to ${peer}, which never delivered`)
-    for (const { index } of asked) copies.set(index, (copies.get(index) ?? 0) + 1)
-    for (const item of checking) if (!node.leaves.has(item)) copies.set(item, (copies.get(item) ?? 0) + 1)
+    const checked = [...checking].filter((item) => !node.leaves.has(item)) // a copy that came too late counts no more
+    if (isProven) total += asked.length + checked.length
+    for (const item of [...asked.map(({ index }) => index), ...checked]) copies.set(item, (copies.get(item) ?? 0) + 1)
   }
-  let total = 0
-  for (const [item, count] of copies) {
-    total += count
-    assert(count <= SWARM.endgameCopiesMax, `${count} copies of item ${item} at ${node.id}`)
-  }
+  for (const [item, count] of copies) assert(count <= SWARM.endgameCopiesMax, `${count} copies of item ${item} at ${node.id}`)
   assert(total <= SWARM.requestsTotalMax, `${total} requests of ${node.id}`)
+}
+
+/** A block that the upload machine has started. */
+export interface Serving {
+  sinceMs: number
+  bytes: number
+}
+
+/** No block holds its slot for less than this. */
+const SLOT_MS_MIN = 5_000
+
+/** Memory of blocks on their way, and how many were started lately. */
+export function checkServing(id: string, serving: Iterable<Serving>, leaseBytesMax: number, now: number): void {
+  let [leased, fresh] = [0, 0]
+  for (const { sinceMs, bytes } of serving) {
+    leased += bytes
+    if (now - sinceMs < SLOT_MS_MIN) fresh++
+  }
+  assert(leased <= leaseBytesMax, `${leased} bytes of blocks on their way from ${id}`)
+  assert(fresh <= UPLOAD.slotsMax, `${fresh} blocks on their way from ${id}`)
 }

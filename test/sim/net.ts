@@ -127,6 +127,10 @@ export class Net implements Surroundings {
     })
   }
 
+  disconnect(a: string, b: string): void {
+    for (const connection of this.#connections) if (connection.ends.includes(a) && connection.ends.includes(b)) connection.reset()
+  }
+
   #answer(connection: Connection, target: SimNode, frame: Uint8Array | null): void {
     const hello = frame === null ? null : decodeMessage(frame)
     const [dialler] = connection.ends
@@ -178,8 +182,7 @@ export class Net implements Surroundings {
       return
     }
     if (fault.kind === 'reset') {
-      const [a, b] = fault.pair
-      for (const connection of this.#connections) if (connection.ends.includes(a) && connection.ends.includes(b)) connection.reset()
+      this.disconnect(...fault.pair)
       return
     }
     const node = this.nodes.get(fault.node)

@@ -9,10 +9,10 @@ import { Swarm, type SwarmAction, type SwarmEvent } from '../../protocol/swarm/s
 import { Upload, type UploadEvent } from '../../protocol/swarm/upload.ts'
 import { CreditBudget } from '../../protocol/wire/credit.ts'
 import { type HaveForm, ROOT_LEVEL } from '../../protocol/wire/messages.ts'
-import { asRuns, Bitfield } from '../../node/jobs/bitfield.ts'
+import { asRuns, Bitfield, runsOfBits } from '../../node/jobs/bitfield.ts'
 import { Alarm, type Clock, randomFrom } from './clock.ts'
-import { checkCounts, checkWire } from './checks.ts'
-import { type End, Link, type LinkHandlers, placeKey, type ServeManner } from './link.ts'
+import { checkCounts, checkServing, checkWire, type Serving } from './checks.ts'
+import { type End, Link, type LinkHandlers, type ServeManner } from './link.ts'
 import type { Connection, Uplink } from './wire.ts'
 import type { NodePlan, ShareShape } from './plan.ts'
 
@@ -38,8 +38,11 @@ export interface Surroundings {
   dial(from: SimNode, to: string): void
   isHonest(id: string): boolean
   groupOf(id: string): string
+  /** Breaks every connection between two nodes, those that are being opened too. */
+  disconnect(a: string, b: string): void
 }
 
+const SHARE = 'share'
 const FLUSH_MS = 200
 const RANGES_PER_FLUSH_MAX = 6
 const RETRY_DIAL_MS = 30_000
@@ -56,11 +59,12 @@ export class SimNode implements LinkHandlers {
   readonly #alarms: { engine: Alarm; upload: Alarm; teller: Alarm; dialler: Alarm }
   readonly #dialling = new Set<string>()
   readonly #retryAt = new Map<string, number>()
-  /** By peer and place: what the upload machine started and has not heard the end of. */
-  readonly #serving = new Map<string, Set<number>>()
+  /** By peer: what the upload machine started and has not heard the end of. */
+  readonly #serving = new Map<string, Serving>()
   #news: number[] = []
+  #isSole = false
   #engine: Swarm | null = null
-  #upload = newUpload()
+  #upload: Upload
   score = new Score(SCORE)
   budget: CreditBudget
   /** How often it was started; what belongs to an earlier life is void. */
@@ -84,6 +88,7 @@ export class SimNode implements LinkHandlers {
     for (const position of plan.holds) this.leaves.add(position)
     this.knowsShape = plan.holds.length > 0
     this.budget = new CreditBudget(around.shape.budgetBytes)
+    this.#upload = this.#newUpload()
     const { clock } = around
     this.#alarms = {
       engine: new Alarm(clock, () => this.#feed({ type: 'tick' })),
@@ -124,8 +129,9 @@ export class SimNode implements LinkHandlers {
   start(): void {
     assert(!this.isUp, `${this.id} is up`)
     this.isUp = true
+    this.isPaused = false
     this.life++
-    this.#upload = newUpload()
+    this.#upload = this.#newUpload()
     this.score = new Score(SCORE)
     this.budget = new CreditBudget(this.#around.shape.budgetBytes)
     this.#retryAt.clear()
@@ -146,6 +152,7 @@ export class SimNode implements LinkHandlers {
     this.claims.clear()
     this.#serving.clear()
     this.#engine = null
+    this.#isSole = false
     this.#news = []
     for (const alarm of Object.values(this.#alarms)) alarm.set(undefined)
   }
@@ -184,6 +191,10 @@ export class SimNode implements LinkHandlers {
     const { clock } = this.#around
     const init = { clock, peer, direction, out, budget: this.budget, saidShape, peerKnowsShape }
     const link = new Link({ ...init, handlers: this })
+    if (this.isBanned(peer)) {
+      link.goodbye() // its group came to be banned while it was dialled
+      return link
+    }
     const other = this.claims.get(peer)
     if (other !== undefined) {
       if (!this.#replaces(link, other.link)) {
@@ -216,7 +227,7 @@ export class SimNode implements LinkHandlers {
       isProven: false,
       checking: new Set(),
     }
-    this.#feedUpload({ type: 'peerJoined', peer, group: this.#around.groupOf(peer), share: 'share' } as UploadEvent)
+    this.#feedUpload({ type: 'peerJoined', peer, group: this.#around.groupOf(peer), share: SHARE })
     this.claims.set(peer, claim)
     if (this.knowsShape) link.learnShape(shape.itemCount, this.#expectedBytes)
     this.#feed({ type: 'peerJoined', peer })
@@ -231,8 +242,8 @@ export class SimNode implements LinkHandlers {
     this.claims.delete(peer)
     this.#around.trace(() => `${this.id} - ${peer}`)
     this.#feed({ type: 'peerLeft', peer })
-    this.#feedUpload({ type: 'peerLeft', peer })
     this.#serving.delete(peer)
+    this.#feedUpload({ type: 'peerLeft', peer })
     this.#setSole()
     this.#alarms.dialler.set(this.#around.clock.now)
   }
@@ -252,6 +263,7 @@ export class SimNode implements LinkHandlers {
     this.score.strike(peer, this.#around.groupOf(peer), kind, this.#around.clock.now)
     this.score.checkInvariants()
     if (kind === 'fatal') assert(this.isBanned(peer), `${peer} is not banned`)
+    if (this.isBanned(peer)) this.#around.disconnect(this.id, peer)
   }
 
   #look(): void {
@@ -299,7 +311,7 @@ export class SimNode implements LinkHandlers {
       clock.after(0, taken)
       return
     }
-    claim?.checking.add(item)
+    if (level === 0 || !this.knowsShape) claim?.checking.add(item)
     this.#feedTo(engine, { type: 'received', peer, item })
     clock.after(1 + this.#random() * this.plan.verifyMs, () => {
       claim?.checking.delete(item)
@@ -318,10 +330,8 @@ export class SimNode implements LinkHandlers {
       assert(this.claims.get(peer)?.link !== link || link.isClosing, `${peer} stays after a bad block`)
       return
     }
-    const claim = this.claims.get(peer)
-    if (claim?.link === link && engine === this.#engine) claim.isProven = true
     if (level === 0 && this.leaves.has(item)) {
-      this.#feedTo(engine, { type: 'verified', peer, item }) // the second copy of an endgame
+      this.#praise(engine, peer, item) // the second copy of an endgame
       return
     }
     if (this.isDiskFull) {
@@ -331,16 +341,22 @@ export class SimNode implements LinkHandlers {
     if (level === 0) {
       this.leaves.add(item)
       this.damaged.delete(item)
-      this.#feedTo(engine, { type: 'verified', peer, item })
+      this.#praise(engine, peer, item)
       this.#news.push(item)
       if (this.#news.length === 1) this.#alarms.teller.set(this.#around.clock.now + FLUSH_MS)
       if (this.isComplete) this.#around.trace(() => `${this.id} is complete`)
       return
     }
     if (!this.knowsShape) this.#openRoot()
-    if (engine === this.#engine) this.#feedTo(engine, { type: 'verified', peer, item })
+    if (engine === this.#engine) this.#praise(engine, peer, item)
     if (!this.isPaused) this.#want()
     for (const other of this.claims.values()) this.#tellAll(other)
+  }
+
+  #praise(engine: Swarm, peer: string, item: number): void {
+    const claim = this.claims.get(peer)
+    if (claim !== undefined && engine === this.#engine) claim.isProven = true
+    this.#feedTo(engine, { type: 'verified', peer, item })
   }
 
   onAbsent(link: Link, level: number, item: number): void {
@@ -352,7 +368,7 @@ export class SimNode implements LinkHandlers {
     if (!this.#offers(level, index)) link.absent(level, index)
     else {
       const bytes = this.#around.shape.bytesOf(level, index)
-      this.#feedUpload({ type: 'requested', peer: link.peer, level, index, bytes } as UploadEvent)
+      this.#feedUpload({ type: 'requested', peer: link.peer, level, index, bytes })
     }
   }
 
@@ -419,9 +435,7 @@ export class SimNode implements LinkHandlers {
   }
 
   #peerHasBitmap(peer: string, first: number, bits: Uint8Array): void {
-    const positions: number[] = []
-    for (let i = 0; i < bits.byteLength * 8; i++) if ((bits[i >> 3]! & (0x80 >> (i & 7))) !== 0) positions.push(first + i)
-    for (const [from, count] of asRuns(positions)) this.#peerHas(peer, from, count)
+    for (const [from, count] of runsOfBits(bits, this.leaves.count - first)) this.#peerHas(peer, first + from, count)
   }
 
   #feed(event: SwarmEvent): void {
@@ -490,24 +504,27 @@ export class SimNode implements LinkHandlers {
 
   // Serving, as in uploads.ts.
 
+  #newUpload(): Upload {
+    return new Upload({ ...UPLOAD, leaseBytesMax: this.#around.shape.leaseBytesMax, requestsQueuedMax: WIRE.requestsQueuedMax })
+  }
+
   #offers(level: number, index: number): boolean {
     return level === ROOT_LEVEL ? this.knowsShape : this.leaves.has(index)
   }
 
   #setSole(): void {
-    const isSole = this.isComplete && ![...this.claims.values()].some(({ hasAll }) => hasAll)
-    this.#feedUpload({ type: 'sole', share: 'share', isSole } as unknown as UploadEvent)
+    const isSole = this.isComplete && this.claims.size > 0 && ![...this.claims.values()].some(({ hasAll }) => hasAll)
+    if (isSole === this.#isSole) return
+    this.#isSole = isSole
+    this.#feedUpload({ type: 'sole', share: SHARE, isSole })
   }
 
   #feedUpload(event: UploadEvent): void {
     const { clock } = this.#around
-    if ((event.type as string) === 'sole') return
     const actions = this.#upload.handle(event, clock.now)
     this.#upload.checkInvariants()
     for (const { peer, level, index } of actions) this.#serve(peer, level, index)
-    let active = 0
-    for (const places of this.#serving.values()) active += places.size
-    assert(active <= UPLOAD.activeMax, `${active} blocks on their way from ${this.id}`)
+    checkServing(this.id, this.#serving.values(), this.#around.shape.leaseBytesMax, clock.now)
     const dueMs = this.#upload.nextTimeout()
     this.#alarms.upload.set(dueMs === undefined ? undefined : Math.max(dueMs, clock.now + 1))
   }
@@ -516,14 +533,12 @@ export class SimNode implements LinkHandlers {
     const { clock, shape } = this.#around
     const claim = this.claims.get(peer)
     assert(claim !== undefined, `serves ${peer}, which is not there`)
-    const places = this.#serving.get(peer) ?? new Set()
-    assert(!places.has(placeKey(level, index)), `serves block ${index} to ${peer} twice`)
-    places.add(placeKey(level, index))
-    this.#serving.set(peer, places)
+    assert(!this.#serving.has(peer), `${this.id} serves two blocks to ${peer}`)
+    this.#serving.set(peer, { sinceMs: clock.now, bytes: shape.bytesOf(level, index) })
     const life = this.life
     const served = (bytes: number): void => {
       if (life !== this.life || this.claims.get(peer) !== claim) return
-      places.delete(placeKey(level, index))
+      this.#serving.delete(peer)
       this.#feedUpload({ type: 'served', peer, bytes })
     }
     clock.after(1 + this.#random() * 10, () => {
@@ -558,5 +573,3 @@ export class SimNode implements LinkHandlers {
     return manner === 'drip' ? 'drip' : 'good'
   }
 }
-
-const newUpload = (): Upload => new Upload({ ...UPLOAD, requestsQueuedMax: WIRE.requestsQueuedMax })

@@ -9,6 +9,8 @@ export interface ShareShape {
   blockBytes: number
   /** Bytes of credit that a node promises to all peers together. */
   budgetBytes: number
+  /** Bytes of blocks that a node has on their way to peers. */
+  leaseBytesMax: number
   bytesOf(level: number, index: number): number
 }
 
@@ -98,8 +100,9 @@ function drawShape(draw: Draw): ShareShape {
   const itemCount = draw.whole(12, blockBytes > 500_000 ? 24 : 60)
   const lastBytes = draw.whole(1, blockBytes)
   const budgetBytes = draw.of([256 * KIB, 1024 * KIB, 32 * 1024 * KIB])
+  const leaseBytesMax = draw.of([2 * blockBytes, 32 * 1024 * KIB])
   const bytesOf = (level: number, index: number): number => (level !== 0 ? 40 * itemCount : index === itemCount - 1 ? lastBytes : blockBytes)
-  return { itemCount, blockBytes, budgetBytes, bytesOf }
+  return { itemCount, blockBytes, budgetBytes, leaseBytesMax, bytesOf }
 }
 
 const everything = (itemCount: number): number[] => Array.from({ length: itemCount }, (_, i) => i)
