@@ -131,7 +131,9 @@ export class Link {
     this.#feed({ type: 'absent', level, index })
   }
 
-  sendHave(have: { kind: 'all' } | { kind: 'shape' } | { kind: 'range'; first: number; count: number } | (HaveForm & { kind: 'bitmap' })): void {
+  sendHave(
+    have: { kind: 'all' } | { kind: 'shape' } | { kind: 'range'; first: number; count: number } | (HaveForm & { kind: 'bitmap' }),
+  ): void {
     if (this.#closing !== null) return
     if (have.kind === 'all' || have.kind === 'shape') {
       if (have.kind === 'all') this.#outbox?.clear()

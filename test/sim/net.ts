@@ -7,7 +7,7 @@ import { assert } from '../../protocol/errors.ts'
 import { WAITS } from '../../protocol/limits.ts'
 import { decodeMessage, encodeMessage } from '../../protocol/wire/messages.ts'
 import { Clock, randomFrom } from './clock.ts'
-import { SimNode, type Surroundings } from './node.ts'
+import { type Happening, SimNode, type Surroundings } from './node.ts'
 import { type Fault, type Plan, planFrom } from './plan.ts'
 import { Connection, type Quality } from './wire.ts'
 
@@ -20,8 +20,7 @@ const ZEROS = new Uint8Array(32)
 export interface NetOutcome {
   finishedMs: number
   steps: number
-  /** SHA-256 of the trace. */
-  digest: string
+  happened: Map<Happening, number>
 }
 
 /** The world of one plan. */
@@ -33,6 +32,7 @@ export class Net implements Surroundings {
   readonly #traceTo: ((line: string) => void) | null
   readonly #connections = new Set<Connection>()
   readonly #cuts = new Set<Set<string>>()
+  readonly #happened = new Map<Happening, number>()
   readonly #quality = new Map<string, Quality>()
 
   constructor(plan: Plan, traceTo: ((line: string) => void) | null) {
@@ -52,6 +52,10 @@ export class Net implements Surroundings {
     this.#traceTo?.(`${this.clock.now.toFixed(3).padStart(12)} ${line()}`)
   }
 
+  note(what: Happening): void {
+    this.#happened.set(what, (this.#happened.get(what) ?? 0) + 1)
+  }
+
   isHonest(id: string): boolean {
     return this.nodes.get(id)?.isHonest === true
   }
@@ -61,29 +65,34 @@ export class Net implements Surroundings {
   }
 
   /** Runs to the end and beyond it, until nothing is left of it. */
-  run(): { finishedMs: number; steps: number } {
+  run(): NetOutcome {
     const faultsEndMs = Math.max(0, ...this.plan.faults.map((fault) => (fault.kind === 'cut' ? fault.untilMs : fault.atMs)))
     const isOver = (): boolean => this.clock.now > faultsEndMs && this.#unfinished().length === 0
     while (!isOver()) {
       for (let i = 0; i < 16; i++) assert(this.clock.step(), 'nothing is left to happen')
-      if (this.clock.now > END_MS || this.clock.steps > STEPS_MAX) throw new Error(`no end after ${this.clock.steps} steps: ${this.#state()}`)
+      if (this.clock.now > END_MS || this.clock.steps > STEPS_MAX)
+        throw new Error(`no end after ${this.clock.steps} steps: ${this.#state()}`)
     }
     const finishedMs = this.clock.now
     for (const node of this.nodes.values()) if (node.isUp) node.stop()
     while (this.clock.now < finishedMs + 1_000 && this.clock.step());
     for (const node of this.nodes.values()) assert(node.budget.used === 0, `${node.id} still promises ${node.budget.used} bytes`)
     this.trace(() => `over after ${this.clock.steps} steps`)
-    return { finishedMs, steps: this.clock.steps }
+    return { finishedMs, steps: this.clock.steps, happened: this.#happened }
   }
 
   #unfinished(): SimNode[] {
     return [...this.nodes.values()].filter(({ plan, isDone }) => plan.mustFinish && !isDone)
   }
 
+  /** Who waits for what, and where it was asked. */
   #state(): string {
-    const missing = (node: SimNode): number[] => this.plan.nodes.length > 0 ? [...Array(this.shape.itemCount).keys()].filter((i) => !node.leaves.has(i)) : []
-    const tell = (node: SimNode): string =>
-      `${node.id}${node.isUp ? '' : ' (down)'} lacks ${missing(node).join()} with ${[...node.claims.keys()].join()}, asks ${[...node.claims].map(([peer, { link }]) => `${peer}:${[...link.asked.values()].map(({ index }) => index).join('+')}`).join(' ')}`
+    const positions = [...Array(this.shape.itemCount).keys()]
+    const tell = (node: SimNode): string => {
+      const missing = positions.filter((position) => !node.leaves.has(position))
+      const asked = [...node.claims].map(([peer, { link }]) => `${peer}:${[...link.asked.values()].map(({ index }) => index).join('+')}`)
+      return `${node.id}${node.isUp ? '' : ' (down)'} lacks ${missing.join()}, asked ${asked.join(' ')}`
+    }
     return this.#unfinished().map(tell).join('; ')
   }
 
@@ -248,7 +257,7 @@ function hash(text: string): number {
 }
 
 /** Runs one seed; `traceTo` gets its trace line by line. */
-export function runSeed(seed: number, traceTo: ((line: string) => void) | null = null): { finishedMs: number; steps: number } {
+export function runSeed(seed: number, traceTo: ((line: string) => void) | null = null): NetOutcome {
   return new Net(planFrom(seed), traceTo).run()
 }
 

@@ -2,6 +2,8 @@
  * A whole node in a simulated network: Swarm, Upload, Score and CreditBudget as in production, driven as node/jobs drives them (live-share.ts,
  * uploads.ts, have-teller.ts, swarm-host.ts), and what it is up to when it is not honest. Everything is checked after every event.
  */
+
+import { asRuns, Bitfield, runsOfBits } from '../../node/jobs/bitfield.ts'
 import { assert } from '../../protocol/errors.ts'
 import { SCORE, SWARM, UPLOAD, WAITS, WIRE } from '../../protocol/limits.ts'
 import { Score } from '../../protocol/swarm/score.ts'
@@ -9,12 +11,11 @@ import { Swarm, type SwarmAction, type SwarmEvent } from '../../protocol/swarm/s
 import { Upload, type UploadEvent } from '../../protocol/swarm/upload.ts'
 import { CreditBudget } from '../../protocol/wire/credit.ts'
 import { type HaveForm, ROOT_LEVEL } from '../../protocol/wire/messages.ts'
-import { asRuns, Bitfield, runsOfBits } from '../../node/jobs/bitfield.ts'
-import { Alarm, type Clock, randomFrom } from './clock.ts'
 import { checkCounts, checkServing, checkWire, type Serving } from './checks.ts'
-import { type End, Link, type LinkHandlers, type ServeManner } from './link.ts'
-import type { Connection, Uplink } from './wire.ts'
+import { Alarm, type Clock, randomFrom } from './clock.ts'
+import { type End, Link, type LinkHandlers, placeKey, type ServeManner } from './link.ts'
 import type { NodePlan, ShareShape } from './plan.ts'
+import type { Connection, Uplink } from './wire.ts'
 
 /** One peer that is connected, as the live share knows it. */
 export interface Claim {
@@ -40,7 +41,21 @@ export interface Surroundings {
   groupOf(id: string): string
   /** Breaks every connection between two nodes, those that are being opened too. */
   disconnect(a: string, b: string): void
+  /** Counts what happened, so that a test can tell that it does happen. */
+  note(what: Happening): void
 }
+
+export type Happening =
+  | 'badBlock'
+  | 'absent'
+  | 'cancel'
+  | 'copy'
+  | 'lost'
+  | 'storeFailed'
+  | 'lateVerdict'
+  | 'linkLost'
+  | 'replaced'
+  | 'protocolStrike'
 
 const SHARE = 'share'
 const FLUSH_MS = 200
@@ -77,7 +92,8 @@ export class SimNode implements LinkHandlers {
   readonly damaged = new Set<number>()
   /** Positions that were held once and turned out damaged. Peers that were told of everything tell nothing back, so it may miss them for long. */
   readonly lostOnce = new Set<number>()
-  badBlocks = 0
+  /** Who gave it a bad block in this life. */
+  readonly #liars = new Set<string>()
 
   constructor(plan: NodePlan, around: Surroundings, seed: number) {
     this.plan = plan
@@ -134,6 +150,7 @@ export class SimNode implements LinkHandlers {
     this.#upload = this.#newUpload()
     this.score = new Score(SCORE)
     this.budget = new CreditBudget(this.#around.shape.budgetBytes)
+    this.#liars.clear()
     this.#retryAt.clear()
     this.#dialling.clear()
     this.#around.trace(() => `${this.id} starts with ${this.leaves.held}`)
@@ -201,6 +218,7 @@ export class SimNode implements LinkHandlers {
         link.goodbye()
         return link
       }
+      this.#around.note('replaced')
       other.link.goodbye()
       this.#detach(other)
     }
@@ -217,7 +235,7 @@ export class SimNode implements LinkHandlers {
     const { peer } = link
     const { shape } = this.#around
     this.#around.trace(() => `${this.id} + ${peer} ${link.direction}`)
-    assert(!this.isBanned(peer), `${this.id} accepted ${peer}, which it banned`)
+    assert(!this.isBanned(peer) && !this.#liars.has(peer), `${this.id} accepted ${peer}, which it banned`)
     const claim: Claim = {
       link,
       connection,
@@ -254,12 +272,14 @@ export class SimNode implements LinkHandlers {
     if (claim?.link !== link) return
     this.#detach(claim)
     if (end.code !== 'NORMAL') claim.connection.reset()
+    if (end.code === 'LOST' || end.code === 'TIMEOUT') this.#around.note('linkLost')
     if (end.strike !== 'none') this.#strike(link.peer, end.strike, end.message)
   }
 
   #strike(peer: string, kind: 'protocol' | 'fatal', why: string): void {
     assert(!this.#around.isHonest(peer), `${this.id} strikes ${peer}, which is honest: ${why}`)
     this.#around.trace(() => `${this.id} strikes ${peer} ${kind}`)
+    if (kind === 'protocol') this.#around.note('protocolStrike')
     this.score.strike(peer, this.#around.groupOf(peer), kind, this.#around.clock.now)
     this.score.checkInvariants()
     if (kind === 'fatal') assert(this.isBanned(peer), `${peer} is not banned`)
@@ -323,7 +343,8 @@ export class SimNode implements LinkHandlers {
   #judge(engine: Swarm, link: Link, level: number, item: number, isDamaged: boolean): void {
     const { peer } = link
     if (isDamaged) {
-      this.badBlocks++
+      this.#around.note('badBlock')
+      this.#liars.add(peer)
       this.#feedTo(engine, { type: 'rejected', peer, item, reason: 'hash' })
       this.#strike(peer, 'fatal', 'a bad block')
       link.goodbye() // also when the engine knows the peer no more, or by another link
@@ -334,7 +355,9 @@ export class SimNode implements LinkHandlers {
       this.#praise(engine, peer, item) // the second copy of an endgame
       return
     }
+    if (this.claims.get(peer)?.link !== link) this.#around.note('lateVerdict')
     if (this.isDiskFull) {
+      this.#around.note('storeFailed')
       this.#feedTo(engine, { type: 'rejected', peer, item, reason: 'store' })
       return
     }
@@ -361,6 +384,7 @@ export class SimNode implements LinkHandlers {
 
   onAbsent(link: Link, level: number, item: number): void {
     if (level === ROOT_LEVEL && this.knowsShape) return
+    this.#around.note('absent')
     this.#feed({ type: 'rejected', peer: link.peer, item, reason: 'absent' })
   }
 
@@ -378,8 +402,7 @@ export class SimNode implements LinkHandlers {
 
   // The engine.
 
-  readonly #expectedBytes = (level: number, index: number): number | null =>
-    level === 0 ? this.#around.shape.bytesOf(level, index) : null
+  readonly #expectedBytes = (level: number, index: number): number | null => (level === 0 ? this.#around.shape.bytesOf(level, index) : null)
 
   #itemCount(): number {
     return this.knowsShape ? this.#around.shape.itemCount : 1
@@ -467,11 +490,13 @@ export class SimNode implements LinkHandlers {
     }
     const level = this.knowsShape ? 0 : ROOT_LEVEL
     if (action.type === 'cancel') {
+      this.#around.note('cancel')
       claim.link.cancel(level, action.item)
       return
     }
     assert(level !== 0 || !this.leaves.has(action.item), `${this.id} asks for ${action.item}, which it holds`)
     assert(!this.isPaused, `${this.id} asks for what nobody wants`)
+    for (const { link } of this.claims.values()) if (link.asked.has(placeKey(level, action.item))) this.#around.note('copy')
     claim.link.request(level, action.item)
   }
 
@@ -559,6 +584,7 @@ export class SimNode implements LinkHandlers {
   #lost(index: number): void {
     if (!this.leaves.remove(index)) return
     this.lostOnce.add(index)
+    this.#around.note('lost')
     this.#around.trace(() => `${this.id} lost ${index}`)
     this.#feed({ type: 'lost', item: index })
     if (this.isHonest && !this.isPaused) this.#wantMissing(index, 1, 2)

@@ -65,6 +65,8 @@ export function planFrom(seed: number): Plan {
   const shape = drawShape(draw)
   const nodes = drawNodes(draw, shape.itemCount)
   const faults = draw.chance(0.15) ? [] : drawFaults(draw, nodes, shape.itemCount)
+  // A peer that lost a block and got it back tells nobody whom it had told that it has all: then others have to be within reach.
+  if (faults.some(({ kind }) => kind === 'damage')) acquaint(nodes)
   const form = nodes[0]!
   if (!form.stays) faults.push({ kind: 'leaveWhenSpread', atMs: 1_000, node: form.id })
   faults.sort((a, b) => a.atMs - b.atMs)
@@ -101,7 +103,8 @@ function drawShape(draw: Draw): ShareShape {
   const lastBytes = draw.whole(1, blockBytes)
   const budgetBytes = draw.of([256 * KIB, 1024 * KIB, 32 * 1024 * KIB])
   const leaseBytesMax = draw.of([2 * blockBytes, 32 * 1024 * KIB])
-  const bytesOf = (level: number, index: number): number => (level !== 0 ? 40 * itemCount : index === itemCount - 1 ? lastBytes : blockBytes)
+  const bytesOf = (level: number, index: number): number =>
+    level !== 0 ? 40 * itemCount : index === itemCount - 1 ? lastBytes : blockBytes
   return { itemCount, blockBytes, budgetBytes, leaseBytesMax, bytesOf }
 }
 
@@ -137,12 +140,20 @@ function drawNodes(draw: Draw, itemCount: number): NodePlan[] {
     core[0]!.stays = false
     core[0]!.mustFinish = false
   }
-  for (const node of honest) if (!core.includes(node) && draw.chance(0.25)) node.holds = everything(itemCount).filter(() => draw.chance(0.4))
+  for (const node of honest)
+    if (!core.includes(node) && draw.chance(0.25)) node.holds = everything(itemCount).filter(() => draw.chance(0.4))
   for (const node of nodes) {
     const others = nodes.filter((other) => other !== node)
-    node.knows = others.filter((other) => (form === 'leaver' || core.includes(other) ? node.manner === 'honest' : draw.chance(0.6))).map(({ id }) => id)
+    node.knows = others
+      .filter((other) => (form === 'leaver' || core.includes(other) ? node.manner === 'honest' : draw.chance(0.6)))
+      .map(({ id }) => id)
   }
   return nodes
+}
+
+function acquaint(nodes: NodePlan[]): void {
+  const honest = nodes.filter(({ manner }) => manner === 'honest')
+  for (const node of honest) node.knows = [...new Set([...node.knows, ...honest.map(({ id }) => id)])].filter((id) => id !== node.id)
 }
 
 function drawWants(draw: Draw, itemCount: number): NodePlan['wants'] {

@@ -63,7 +63,10 @@ export class Pipe {
   /** Hands frames over; `written` follows when they are on their way. One write at a time. */
   write(frames: Frame[], written: () => void, isEnd = false): void {
     if (this.isDead) return
-    const bytes = frames.reduce((sum, frame) => sum + (frame instanceof Uint8Array ? frame.byteLength : frame.bytes.byteLength + HEAD_BYTES), 0)
+    const bytes = frames.reduce(
+      (sum, frame) => sum + (frame instanceof Uint8Array ? frame.byteLength : frame.bytes.byteLength + HEAD_BYTES),
+      0,
+    )
     const startMs = Math.max(this.#clock.now, this.#freeMs, this.#uplink.freeMs)
     this.#uplink.freeMs = startMs + bytes / this.#uplink.bytesPerMs
     this.#freeMs = startMs + bytes / Math.min(this.#quality.bytesPerMs, this.#uplink.bytesPerMs)
