@@ -7,8 +7,9 @@ import { assert } from '../../protocol/errors.ts'
 import { WAITS } from '../../protocol/limits.ts'
 import { decodeMessage, encodeMessage } from '../../protocol/wire/messages.ts'
 import { Clock, randomFrom } from './clock.ts'
-import { type Happening, SimNode, type Surroundings } from './node.ts'
+import { SimNode } from './node.ts'
 import { type Fault, type Plan, planFrom } from './plan.ts'
+import type { Happening, Surroundings } from './surroundings.ts'
 import { Connection, type Quality } from './wire.ts'
 
 /** Whatever goes wrong, everybody is done by then: a snub of ten minutes and long cuts included. */
@@ -98,11 +99,11 @@ export class Net implements Surroundings {
 
   // Connections.
 
-  dial(from: SimNode, to: string): void {
+  dial(dialler: string, to: string): void {
     const { clock } = this
-    const life = from.life
-    const target = this.nodes.get(to)
-    assert(target !== undefined, `there is no ${to}`)
+    const [from, target] = [this.nodes.get(dialler), this.nodes.get(to)]
+    assert(from !== undefined && target !== undefined, `${dialler} dials ${to}`)
+    const { life } = from
     let isSettled = false
     const settle = (): boolean => {
       const isFirst = !isSettled

@@ -2,60 +2,20 @@
  * A whole node in a simulated network: Swarm, Upload, Score and CreditBudget as in production, driven as node/jobs drives them (live-share.ts,
  * uploads.ts, have-teller.ts, swarm-host.ts), and what it is up to when it is not honest. Everything is checked after every event.
  */
-
 import { asRuns, Bitfield, runsOfBits } from '../../node/jobs/bitfield.ts'
 import { assert } from '../../protocol/errors.ts'
-import { SCORE, SWARM, UPLOAD, WAITS, WIRE } from '../../protocol/limits.ts'
+import { SCORE, SWARM, WAITS, WIRE } from '../../protocol/limits.ts'
 import { Score } from '../../protocol/swarm/score.ts'
 import { Swarm, type SwarmAction, type SwarmEvent } from '../../protocol/swarm/swarm.ts'
-import { Upload, type UploadEvent } from '../../protocol/swarm/upload.ts'
 import { CreditBudget } from '../../protocol/wire/credit.ts'
 import { type HaveForm, ROOT_LEVEL } from '../../protocol/wire/messages.ts'
-import { checkCounts, checkServing, checkWire, type Serving } from './checks.ts'
-import { Alarm, type Clock, randomFrom } from './clock.ts'
-import { type End, Link, type LinkHandlers, placeKey, type ServeManner } from './link.ts'
-import type { NodePlan, ShareShape } from './plan.ts'
+import { checkCounts, checkWire } from './checks.ts'
+import { Alarm, randomFrom } from './clock.ts'
+import { type End, Link, type LinkHandlers, placeKey } from './link.ts'
+import type { NodePlan } from './plan.ts'
+import type { Claim, Surroundings } from './surroundings.ts'
+import { type Server, SimUploads } from './uploads.ts'
 import type { Connection, Uplink } from './wire.ts'
-
-/** One peer that is connected, as the live share knows it. */
-export interface Claim {
-  readonly link: Link
-  readonly connection: Connection
-  hasAll: boolean
-  knowsShape: boolean
-  toldAll: boolean
-  /** It gave the present engine a good block. */
-  isProven: boolean
-  /** Items of it that are being verified. */
-  readonly checking: Set<number>
-}
-
-/** What a node may ask of the world around it. */
-export interface Surroundings {
-  readonly clock: Clock
-  readonly shape: ShareShape
-  trace(line: () => string): void
-  /** Opens a connection; tells the node by `opened` or `dialFailed`. */
-  dial(from: SimNode, to: string): void
-  isHonest(id: string): boolean
-  groupOf(id: string): string
-  /** Breaks every connection between two nodes, those that are being opened too. */
-  disconnect(a: string, b: string): void
-  /** Counts what happened, so that a test can tell that it does happen. */
-  note(what: Happening): void
-}
-
-export type Happening =
-  | 'badBlock'
-  | 'absent'
-  | 'cancel'
-  | 'copy'
-  | 'lost'
-  | 'storeFailed'
-  | 'lateVerdict'
-  | 'linkLost'
-  | 'replaced'
-  | 'protocolStrike'
 
 const SHARE = 'share'
 const FLUSH_MS = 200
@@ -64,22 +24,23 @@ const RETRY_DIAL_MS = 30_000
 const LOOK_MS = 5_000
 const SWARM_LIMITS = { ...SWARM, blockMs: WAITS.blockMs }
 
-export class SimNode implements LinkHandlers {
+/** A node, and what is on its disk between two lives of it. */
+export class SimNode implements LinkHandlers, Server {
   readonly plan: NodePlan
+  readonly id: string
+  readonly isHonest: boolean
   readonly uplink: Uplink
   readonly claims = new Map<string, Claim>()
   readonly leaves: Bitfield
   readonly #around: Surroundings
   readonly #random: () => number
-  readonly #alarms: { engine: Alarm; upload: Alarm; teller: Alarm; dialler: Alarm }
+  readonly #alarms: { engine: Alarm; teller: Alarm; dialler: Alarm }
   readonly #dialling = new Set<string>()
   readonly #retryAt = new Map<string, number>()
-  /** By peer: what the upload machine started and has not heard the end of. */
-  readonly #serving = new Map<string, Serving>()
   #news: number[] = []
   #isSole = false
   #engine: Swarm | null = null
-  #upload: Upload
+  #uploads: SimUploads
   score = new Score(SCORE)
   budget: CreditBudget
   /** How often it was started; what belongs to an earlier life is void. */
@@ -90,13 +51,15 @@ export class SimNode implements LinkHandlers {
   isDiskFull = false
   /** Positions whose stored bytes are damaged, unknown to the node. */
   readonly damaged = new Set<number>()
-  /** Positions that were held once and turned out damaged. Peers that were told of everything tell nothing back, so it may miss them for long. */
-  readonly lostOnce = new Set<number>()
+  /** Held once, found damaged, not got back. Peers that were told of everything tell nothing back, so it may miss them for long. */
+  readonly lostNow = new Set<number>()
   /** Who gave it a bad block in this life. */
   readonly #liars = new Set<string>()
 
   constructor(plan: NodePlan, around: Surroundings, seed: number) {
     this.plan = plan
+    this.id = plan.id
+    this.isHonest = plan.manner === 'honest'
     this.#around = around
     this.#random = randomFrom(seed)
     this.uplink = { bytesPerMs: plan.uplinkBytesPerMs, freeMs: 0 }
@@ -104,22 +67,13 @@ export class SimNode implements LinkHandlers {
     for (const position of plan.holds) this.leaves.add(position)
     this.knowsShape = plan.holds.length > 0
     this.budget = new CreditBudget(around.shape.budgetBytes)
-    this.#upload = this.#newUpload()
+    this.#uploads = new SimUploads(this, around, this.#random)
     const { clock } = around
     this.#alarms = {
       engine: new Alarm(clock, () => this.#feed({ type: 'tick' })),
-      upload: new Alarm(clock, () => this.#feedUpload({ type: 'tick' })),
       teller: new Alarm(clock, () => this.#flush()),
       dialler: new Alarm(clock, () => this.#look()),
     }
-  }
-
-  get id(): string {
-    return this.plan.id
-  }
-
-  get isHonest(): boolean {
-    return this.plan.manner === 'honest'
   }
 
   get isComplete(): boolean {
@@ -128,13 +82,7 @@ export class SimNode implements LinkHandlers {
 
   /** Whether it has got everything that it can be sure to get. */
   get isDone(): boolean {
-    return this.knowsShape && this.leaves.held + this.#lostCount() >= this.leaves.count
-  }
-
-  #lostCount(): number {
-    let count = 0
-    for (const position of this.lostOnce) if (!this.leaves.has(position)) count++
-    return count
+    return this.knowsShape && this.leaves.held + this.lostNow.size >= this.leaves.count
   }
 
   /** Whether it holds a block that can be read. */
@@ -147,7 +95,7 @@ export class SimNode implements LinkHandlers {
     this.isUp = true
     this.isPaused = false
     this.life++
-    this.#upload = this.#newUpload()
+    this.#uploads = new SimUploads(this, this.#around, this.#random)
     this.score = new Score(SCORE)
     this.budget = new CreditBudget(this.#around.shape.budgetBytes)
     this.#liars.clear()
@@ -167,7 +115,7 @@ export class SimNode implements LinkHandlers {
       connection.reset()
     }
     this.claims.clear()
-    this.#serving.clear()
+    this.#uploads.stop()
     this.#engine = null
     this.#isSole = false
     this.#news = []
@@ -245,7 +193,7 @@ export class SimNode implements LinkHandlers {
       isProven: false,
       checking: new Set(),
     }
-    this.#feedUpload({ type: 'peerJoined', peer, group: this.#around.groupOf(peer), share: SHARE })
+    this.#uploads.feed({ type: 'peerJoined', peer, group: this.#around.groupOf(peer), share: SHARE })
     this.claims.set(peer, claim)
     if (this.knowsShape) link.learnShape(shape.itemCount, this.#expectedBytes)
     this.#feed({ type: 'peerJoined', peer })
@@ -260,8 +208,7 @@ export class SimNode implements LinkHandlers {
     this.claims.delete(peer)
     this.#around.trace(() => `${this.id} - ${peer}`)
     this.#feed({ type: 'peerLeft', peer })
-    this.#serving.delete(peer)
-    this.#feedUpload({ type: 'peerLeft', peer })
+    this.#uploads.left(peer)
     this.#setSole()
     this.#alarms.dialler.set(this.#around.clock.now)
   }
@@ -293,7 +240,7 @@ export class SimNode implements LinkHandlers {
       for (const peer of this.plan.knows) {
         if (this.claims.has(peer) || this.#dialling.has(peer) || (this.#retryAt.get(peer) ?? 0) > clock.now || this.isBanned(peer)) continue
         this.#dialling.add(peer)
-        this.#around.dial(this, peer)
+        this.#around.dial(this.id, peer)
       }
     }
     this.#alarms.dialler.set(clock.now + LOOK_MS)
@@ -364,6 +311,7 @@ export class SimNode implements LinkHandlers {
     if (level === 0) {
       this.leaves.add(item)
       this.damaged.delete(item)
+      this.lostNow.delete(item)
       this.#praise(engine, peer, item)
       this.#news.push(item)
       if (this.#news.length === 1) this.#alarms.teller.set(this.#around.clock.now + FLUSH_MS)
@@ -389,15 +337,15 @@ export class SimNode implements LinkHandlers {
   }
 
   onRequest(link: Link, level: number, index: number): void {
-    if (!this.#offers(level, index)) link.absent(level, index)
+    if (!this.offers(level, index)) link.absent(level, index)
     else {
       const bytes = this.#around.shape.bytesOf(level, index)
-      this.#feedUpload({ type: 'requested', peer: link.peer, level, index, bytes })
+      this.#uploads.feed({ type: 'requested', peer: link.peer, level, index, bytes })
     }
   }
 
   onCancel(link: Link, level: number, index: number): void {
-    this.#feedUpload({ type: 'cancelled', peer: link.peer, level, index })
+    this.#uploads.feed({ type: 'cancelled', peer: link.peer, level, index })
   }
 
   // The engine.
@@ -527,63 +475,10 @@ export class SimNode implements LinkHandlers {
     link.sendHave({ kind: 'bitmap', first: 0, bits: this.leaves.page(0, WIRE.havePageBytesMax) })
   }
 
-  // Serving, as in uploads.ts.
-
-  #newUpload(): Upload {
-    return new Upload({ ...UPLOAD, leaseBytesMax: this.#around.shape.leaseBytesMax, requestsQueuedMax: WIRE.requestsQueuedMax })
-  }
-
-  #offers(level: number, index: number): boolean {
-    return level === ROOT_LEVEL ? this.knowsShape : this.leaves.has(index)
-  }
-
-  #setSole(): void {
-    const isSole = this.isComplete && this.claims.size > 0 && ![...this.claims.values()].some(({ hasAll }) => hasAll)
-    if (isSole === this.#isSole) return
-    this.#isSole = isSole
-    this.#feedUpload({ type: 'sole', share: SHARE, isSole })
-  }
-
-  #feedUpload(event: UploadEvent): void {
-    const { clock } = this.#around
-    const actions = this.#upload.handle(event, clock.now)
-    this.#upload.checkInvariants()
-    for (const { peer, level, index } of actions) this.#serve(peer, level, index)
-    checkServing(this.id, this.#serving.values(), this.#around.shape.leaseBytesMax, clock.now)
-    const dueMs = this.#upload.nextTimeout()
-    this.#alarms.upload.set(dueMs === undefined ? undefined : Math.max(dueMs, clock.now + 1))
-  }
-
-  #serve(peer: string, level: number, index: number): void {
-    const { clock, shape } = this.#around
-    const claim = this.claims.get(peer)
-    assert(claim !== undefined, `serves ${peer}, which is not there`)
-    assert(!this.#serving.has(peer), `${this.id} serves two blocks to ${peer}`)
-    this.#serving.set(peer, { sinceMs: clock.now, bytes: shape.bytesOf(level, index) })
-    const life = this.life
-    const served = (bytes: number): void => {
-      if (life !== this.life || this.claims.get(peer) !== claim) return
-      this.#serving.delete(peer)
-      this.#feedUpload({ type: 'served', peer, bytes })
-    }
-    clock.after(1 + this.#random() * 10, () => {
-      if (life !== this.life || !this.isUp) return
-      const total = shape.bytesOf(level, index)
-      if (level === 0 && this.damaged.has(index)) this.#lost(index)
-      const isGone = !this.#offers(level, index) || (this.plan.manner === 'absent' && this.#random() < this.plan.chance)
-      if (isGone) {
-        claim.link.absent(level, index)
-        served(0)
-        return
-      }
-      claim.link.serve(level, index, total, this.#manner(level), (isServed) => served(isServed ? total : 0))
-    })
-  }
-
-  /** Reading it back showed that it is damaged: the job that runs wants it again. */
-  #lost(index: number): void {
+  /** Reading a block back showed that it is damaged: the job that runs wants it again. */
+  lost(index: number): void {
     if (!this.leaves.remove(index)) return
-    this.lostOnce.add(index)
+    this.lostNow.add(index)
     this.#around.note('lost')
     this.#around.trace(() => `${this.id} lost ${index}`)
     this.#feed({ type: 'lost', item: index })
@@ -591,11 +486,14 @@ export class SimNode implements LinkHandlers {
     this.#alarms.dialler.set(this.#around.clock.now)
   }
 
-  #manner(level: number): ServeManner {
-    const { manner, chance } = this.plan
-    if (level !== 0 || this.#random() >= chance) return 'good'
-    if (manner === 'liar') return 'damaged'
-    if (manner === 'mute') return 'never'
-    return manner === 'drip' ? 'drip' : 'good'
+  offers(level: number, index: number): boolean {
+    return level === ROOT_LEVEL ? this.knowsShape : this.leaves.has(index)
+  }
+
+  #setSole(): void {
+    const isSole = this.isComplete && this.claims.size > 0 && ![...this.claims.values()].some(({ hasAll }) => hasAll)
+    if (isSole === this.#isSole) return
+    this.#isSole = isSole
+    this.#uploads.feed({ type: 'sole', share: SHARE, isSole })
   }
 }
