@@ -19,10 +19,20 @@ describe('whole nodes in a network of delays, resets, cuts, liars and full disks
     for (let seed = 1; seed <= SEEDS; seed++) {
       for (const [what, count] of run(seed).happened) happened.set(what, (happened.get(what) ?? 0) + count)
     }
-    for (const what of ['badBlock', 'absent', 'cancel', 'copy', 'lost', 'storeFailed', 'lateVerdict', 'linkLost', 'replaced']) {
+    for (const what of [
+      'badBlock',
+      'absent',
+      'cancel',
+      'copy',
+      'lost',
+      'storeFailed',
+      'lateVerdict',
+      'linkLost',
+      'replaced',
+      'protocolStrike',
+    ]) {
       expect(happened.get(what) ?? 0, what).toBeGreaterThan(SEEDS / 100)
     }
-    expect(happened.get('protocolStrike') ?? 0).toBe(0) // nobody in these stories breaks the wire protocol
   })
 
   it('passes the seeds that failed once', () => {

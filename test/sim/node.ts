@@ -4,7 +4,7 @@
  */
 import { asRuns, Bitfield, runsOfBits } from '../../node/jobs/bitfield.ts'
 import { assert } from '../../protocol/errors.ts'
-import { SCORE, SWARM, WAITS, WIRE } from '../../protocol/limits.ts'
+import { SCORE, SWARM, WAITS } from '../../protocol/limits.ts'
 import { Score } from '../../protocol/swarm/score.ts'
 import { Swarm, type SwarmAction, type SwarmEvent } from '../../protocol/swarm/swarm.ts'
 import { CreditBudget } from '../../protocol/wire/credit.ts'
@@ -14,18 +14,18 @@ import { Alarm, randomFrom } from './clock.ts'
 import { type End, Link, type LinkHandlers, placeKey } from './link.ts'
 import type { NodePlan } from './plan.ts'
 import type { Claim, Surroundings } from './surroundings.ts'
+import { SimTeller, type Teller } from './teller.ts'
 import { type Server, SimUploads } from './uploads.ts'
 import type { Connection, Uplink } from './wire.ts'
 
 const SHARE = 'share'
-const FLUSH_MS = 200
-const RANGES_PER_FLUSH_MAX = 6
 const RETRY_DIAL_MS = 30_000
 const LOOK_MS = 5_000
+const RUDE_MS = 3_000
 const SWARM_LIMITS = { ...SWARM, blockMs: WAITS.blockMs }
 
 /** A node, and what is on its disk between two lives of it. */
-export class SimNode implements LinkHandlers, Server {
+export class SimNode implements LinkHandlers, Server, Teller {
   readonly plan: NodePlan
   readonly id: string
   readonly isHonest: boolean
@@ -34,10 +34,10 @@ export class SimNode implements LinkHandlers, Server {
   readonly leaves: Bitfield
   readonly #around: Surroundings
   readonly #random: () => number
-  readonly #alarms: { engine: Alarm; teller: Alarm; dialler: Alarm }
+  readonly #alarms: { engine: Alarm; dialler: Alarm }
+  readonly #teller: SimTeller
   readonly #dialling = new Set<string>()
   readonly #retryAt = new Map<string, number>()
-  #news: number[] = []
   #isSole = false
   #engine: Swarm | null = null
   #uploads: SimUploads
@@ -55,6 +55,8 @@ export class SimNode implements LinkHandlers, Server {
   readonly lostNow = new Set<number>()
   /** Who gave it a bad block in this life. */
   readonly #liars = new Set<string>()
+  /** When each peer broke a rule in this life. */
+  readonly #faults = new Map<string, number[]>()
 
   constructor(plan: NodePlan, around: Surroundings, seed: number) {
     this.plan = plan
@@ -68,10 +70,10 @@ export class SimNode implements LinkHandlers, Server {
     this.knowsShape = plan.holds.length > 0
     this.budget = new CreditBudget(around.shape.budgetBytes)
     this.#uploads = new SimUploads(this, around, this.#random)
+    this.#teller = new SimTeller(this, around.clock)
     const { clock } = around
     this.#alarms = {
       engine: new Alarm(clock, () => this.#feed({ type: 'tick' })),
-      teller: new Alarm(clock, () => this.#flush()),
       dialler: new Alarm(clock, () => this.#look()),
     }
   }
@@ -99,6 +101,7 @@ export class SimNode implements LinkHandlers, Server {
     this.score = new Score(SCORE)
     this.budget = new CreditBudget(this.#around.shape.budgetBytes)
     this.#liars.clear()
+    this.#faults.clear()
     this.#retryAt.clear()
     this.#dialling.clear()
     this.#around.trace(() => `${this.id} starts with ${this.leaves.held}`)
@@ -118,7 +121,7 @@ export class SimNode implements LinkHandlers, Server {
     this.#uploads.stop()
     this.#engine = null
     this.#isSole = false
-    this.#news = []
+    this.#teller.stop()
     for (const alarm of Object.values(this.#alarms)) alarm.set(undefined)
   }
 
@@ -198,8 +201,9 @@ export class SimNode implements LinkHandlers, Server {
     if (this.knowsShape) link.learnShape(shape.itemCount, this.#expectedBytes)
     this.#feed({ type: 'peerJoined', peer })
     this.#peerHasRoot(claim)
-    this.#tellAll(claim)
-    this.#setSole()
+    this.#teller.tellAll(claim)
+    this.tellSole()
+    if (this.plan.manner === 'rude') this.#around.clock.after(this.#random() * RUDE_MS, () => link.breakRules())
   }
 
   #detach(claim: Claim): void {
@@ -209,7 +213,7 @@ export class SimNode implements LinkHandlers, Server {
     this.#around.trace(() => `${this.id} - ${peer}`)
     this.#feed({ type: 'peerLeft', peer })
     this.#uploads.left(peer)
-    this.#setSole()
+    this.tellSole()
     this.#alarms.dialler.set(this.#around.clock.now)
   }
 
@@ -226,10 +230,13 @@ export class SimNode implements LinkHandlers, Server {
   #strike(peer: string, kind: 'protocol' | 'fatal', why: string): void {
     assert(!this.#around.isHonest(peer), `${this.id} strikes ${peer}, which is honest: ${why}`)
     this.#around.trace(() => `${this.id} strikes ${peer} ${kind}`)
+    const now = this.#around.clock.now
+    const recent = [...(this.#faults.get(peer) ?? []), now].filter((atMs) => now - atMs < SCORE.strikeWindowMs)
+    this.#faults.set(peer, recent)
     if (kind === 'protocol') this.#around.note('protocolStrike')
     this.score.strike(peer, this.#around.groupOf(peer), kind, this.#around.clock.now)
     this.score.checkInvariants()
-    if (kind === 'fatal') assert(this.isBanned(peer), `${peer} is not banned`)
+    if (kind === 'fatal' || recent.length >= SCORE.strikesMax) assert(this.isBanned(peer), `${peer} is not banned`)
     if (this.isBanned(peer)) this.#around.disconnect(this.id, peer)
   }
 
@@ -257,11 +264,11 @@ export class SimNode implements LinkHandlers, Server {
     if (have.kind === 'all') {
       claim.hasAll = true
       this.#feed({ type: 'peerHas', peer: link.peer, first: 0, count: this.#itemCount() })
-      this.#setSole()
+      this.tellSole()
     } else if (have.kind === 'ranges') {
       for (const [first, count] of have.ranges) this.#peerHas(link.peer, first, count)
     } else if (have.kind === 'bitmap') this.#peerHasBitmap(link.peer, have.first, have.bits)
-    if (isFirst) this.#tellAll(claim)
+    if (isFirst) this.#teller.tellAll(claim)
   }
 
   onProgress(link: Link, level: number, index: number, bytes: number): void {
@@ -313,15 +320,14 @@ export class SimNode implements LinkHandlers, Server {
       this.damaged.delete(item)
       this.lostNow.delete(item)
       this.#praise(engine, peer, item)
-      this.#news.push(item)
-      if (this.#news.length === 1) this.#alarms.teller.set(this.#around.clock.now + FLUSH_MS)
+      this.#teller.note(item)
       if (this.isComplete) this.#around.trace(() => `${this.id} is complete`)
       return
     }
     if (!this.knowsShape) this.#openRoot()
     if (engine === this.#engine) this.#praise(engine, peer, item)
     if (!this.isPaused) this.#want()
-    for (const other of this.claims.values()) this.#tellAll(other)
+    for (const other of this.claims.values()) this.#teller.tellAll(other)
   }
 
   #praise(engine: Swarm, peer: string, item: number): void {
@@ -448,33 +454,6 @@ export class SimNode implements LinkHandlers, Server {
     claim.link.request(level, action.item)
   }
 
-  // Telling others, as in have-teller.ts.
-
-  #tellAll(claim: Claim): void {
-    if (!this.knowsShape || claim.toldAll) return
-    if (this.isComplete || this.plan.manner === 'boaster') {
-      claim.toldAll = true
-      claim.link.sendHave({ kind: 'all' })
-    } else if (claim.knowsShape && this.leaves.held > 0) this.#sendBitmap(claim.link)
-    else claim.link.sendHave({ kind: 'shape' })
-  }
-
-  #flush(): void {
-    const runs = asRuns(this.#news)
-    this.#news = []
-    if (this.isComplete) this.#setSole()
-    for (const claim of this.claims.values()) {
-      if (claim.hasAll || !claim.knowsShape || claim.toldAll) continue
-      if (this.isComplete) this.#tellAll(claim)
-      else if (runs.length > RANGES_PER_FLUSH_MAX) this.#sendBitmap(claim.link)
-      else for (const [first, count] of runs) claim.link.sendHave({ kind: 'range', first, count })
-    }
-  }
-
-  #sendBitmap(link: Link): void {
-    link.sendHave({ kind: 'bitmap', first: 0, bits: this.leaves.page(0, WIRE.havePageBytesMax) })
-  }
-
   /** Reading a block back showed that it is damaged: the job that runs wants it again. */
   lost(index: number): void {
     if (!this.leaves.remove(index)) return
@@ -490,7 +469,8 @@ export class SimNode implements LinkHandlers, Server {
     return level === ROOT_LEVEL ? this.knowsShape : this.leaves.has(index)
   }
 
-  #setSole(): void {
+  /** Whether nobody in sight has everything beside us: told to the upload machine when it changes. */
+  tellSole(): void {
     const isSole = this.isComplete && this.claims.size > 0 && ![...this.claims.values()].some(({ hasAll }) => hasAll)
     if (isSole === this.#isSole) return
     this.#isSole = isSole

@@ -16,9 +16,9 @@ export interface ShareShape {
 
 /**
  * liar: damaged blocks. mute: takes requests and never answers. drip: one byte in 19 s. absent: says that it has all and then not.
- * boaster: says that it has all and holds half.
+ * boaster: says that it has all and holds half. rude: breaks the wire protocol a while after each hello.
  */
-export type Manner = 'honest' | 'liar' | 'mute' | 'drip' | 'absent' | 'boaster'
+export type Manner = 'honest' | 'liar' | 'mute' | 'drip' | 'absent' | 'boaster' | 'rude'
 
 export interface NodePlan {
   id: string
@@ -56,7 +56,7 @@ export interface Plan {
   lossRate: number
 }
 
-const MANNERS: Manner[] = ['liar', 'liar', 'mute', 'drip', 'absent', 'boaster']
+const MANNERS: Manner[] = ['liar', 'liar', 'mute', 'drip', 'absent', 'boaster', 'rude']
 const BLOCK_SIZES = [16 * KIB, 60_000, 200_000, 256 * KIB, 600_000, 1024 * KIB]
 
 /** The same seed gives the same plan. */
