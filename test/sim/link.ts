@@ -24,6 +24,7 @@ export interface LinkHandlers {
   onProgress(link: Link, level: number, index: number, bytes: number): void
   /** A whole block, unverified; `taken` gives its credit back. */
   onBlock(link: Link, level: number, index: number, isDamaged: boolean, taken: () => void): void
+  onSuggest(link: Link, index: number): void
   onAbsent(link: Link, level: number, index: number): void
   onRequest(link: Link, level: number, index: number): void
   onCancel(link: Link, level: number, index: number): void
@@ -67,6 +68,8 @@ export class Link {
   readonly #alarm: Alarm
   readonly #haveAlarm: Alarm
   readonly #control: Message[] = []
+  /** Leaves to suggest once the peer knows the shape. */
+  readonly #suggestions: number[] = []
   readonly #jobs: ServeJob[] = []
   #outbox: HaveOutbox | null = null
   #haveMs = Number.NEGATIVE_INFINITY
@@ -144,6 +147,12 @@ export class Link {
     if (have.kind === 'range') this.#outbox.addRange(have.first, have.count)
     else this.#outbox.addBitmap(have.first, have.bits)
     this.#pump()
+  }
+
+  suggest(index: number): void {
+    if (this.#closing !== null) return
+    if (this.#session.peerKnowsShape) this.#perform([{ type: 'send', message: { type: 'suggest', index } }])
+    else if (this.#suggestions.length < WIRE.suggestionsWaitingMax) this.#suggestions.push(index)
   }
 
   learnShape(blockCount: number, expectedBytes: (level: number, index: number) => number | null): void {
@@ -251,6 +260,7 @@ export class Link {
         return
       case 'have':
         handlers.onHave(this, action.have)
+        for (const index of this.#suggestions.splice(0)) this.suggest(index)
         return
       case 'requested':
         handlers.onRequest(this, action.level, action.index)
@@ -264,6 +274,9 @@ export class Link {
       case 'absent':
         this.asked.delete(placeKey(action.level, action.index))
         handlers.onAbsent(this, action.level, action.index)
+        return
+      case 'suggested':
+        handlers.onSuggest(this, action.index)
         return
       case 'peers':
         return

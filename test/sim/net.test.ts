@@ -33,7 +33,7 @@ describe('whole nodes in a network of delays, resets, cuts, liars and full disks
     ]) {
       expect(happened.get(what) ?? 0, what).toBeGreaterThan(SEEDS / 100)
     }
-  })
+  }, 240_000)
 
   it('passes the seeds that failed once', () => {
     for (const { seed } of keptSeeds()) run(seed)

@@ -336,6 +336,10 @@ export class SimNode implements LinkHandlers, Server, Teller {
     this.#feedTo(engine, { type: 'verified', peer, item })
   }
 
+  onSuggest(link: Link, index: number): void {
+    if (this.knowsShape) this.#feed({ type: 'suggested', peer: link.peer, item: index })
+  }
+
   onAbsent(link: Link, level: number, item: number): void {
     if (level === ROOT_LEVEL && this.knowsShape) return
     this.#around.note('absent')
@@ -474,6 +478,6 @@ export class SimNode implements LinkHandlers, Server, Teller {
     const isSole = this.isComplete && this.claims.size > 0 && ![...this.claims.values()].some(({ hasAll }) => hasAll)
     if (isSole === this.#isSole) return
     this.#isSole = isSole
-    this.#uploads.feed({ type: 'sole', share: SHARE, isSole })
+    this.#uploads.feed({ type: 'sole', share: SHARE, leafCount: isSole ? this.leaves.count : 0 })
   }
 }

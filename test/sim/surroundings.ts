@@ -43,3 +43,4 @@ export type Happening =
   | 'linkLost'
   | 'replaced'
   | 'protocolStrike'
+  | 'suggested'

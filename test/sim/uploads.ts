@@ -44,7 +44,10 @@ export class SimUploads {
     const { clock, shape } = this.#around
     const actions = this.#machine.handle(event, clock.now)
     this.#machine.checkInvariants()
-    for (const { peer, level, index } of actions) this.#serve(peer, level, index)
+    for (const action of actions) {
+      if (action.type === 'serve') this.#serve(action.peer, action.level, action.index)
+      else this.#suggest(action.peer, action.index)
+    }
     checkServing(this.#server.id, this.#serving.values(), shape.leaseBytesMax, clock.now)
     const dueMs = this.#machine.nextTimeout()
     this.#alarm.set(dueMs === undefined ? undefined : Math.max(dueMs, clock.now + 1))
@@ -58,6 +61,13 @@ export class SimUploads {
   stop(): void {
     this.#isStopped = true
     this.#alarm.set(undefined)
+  }
+
+  #suggest(peer: string, index: number): void {
+    const claim = this.#server.claims.get(peer)
+    assert(claim !== undefined && index < this.#around.shape.itemCount, `suggests block ${index} to ${peer}`)
+    this.#around.note('suggested')
+    claim.link.suggest(index)
   }
 
   #serve(peer: string, level: number, index: number): void {
