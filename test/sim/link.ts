@@ -259,8 +259,8 @@ export class Link {
         this.#assembly = null
         return
       case 'have':
-        handlers.onHave(this, action.have)
         for (const index of this.#suggestions.splice(0)) this.suggest(index)
+        handlers.onHave(this, action.have)
         return
       case 'requested':
         handlers.onRequest(this, action.level, action.index)

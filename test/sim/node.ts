@@ -196,8 +196,8 @@ export class SimNode implements LinkHandlers, Server, Teller {
       isProven: false,
       checking: new Set(),
     }
-    this.#uploads.feed({ type: 'peerJoined', peer, group: this.#around.groupOf(peer), share: SHARE })
     this.claims.set(peer, claim)
+    this.#uploads.feed({ type: 'peerJoined', peer, group: this.#around.groupOf(peer), share: SHARE })
     if (this.knowsShape) link.learnShape(shape.itemCount, this.#expectedBytes)
     this.#feed({ type: 'peerJoined', peer })
     this.#peerHasRoot(claim)
