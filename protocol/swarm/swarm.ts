@@ -239,7 +239,8 @@ export class Swarm {
   #praise(key: string, item: number, now: number): void {
     const peer = this.#peers.get(key)
     if (peer === undefined) return
-    this.#endRequest(peer, item, now)
+    // Brought by an earlier session of this peer, perhaps: then what it is asked now is called off with the other copies.
+    if (peer.checking.includes(item)) this.#endRequest(peer, item, now)
     peer.verified++
     peer.fails = 0
     peer.pauses = 0
@@ -256,7 +257,7 @@ export class Swarm {
 
   #reject({ peer: key, item, reason }: Extract<SwarmEvent, { type: 'rejected' }>, now: number, actions: SwarmAction[]): void {
     const peer = this.#peers.get(key)
-    if (peer === undefined) return
+    if (peer === undefined || (reason === 'store' && !peer.checking.includes(item))) return
     this.#endRequest(peer, item, now)
     this.#release(item)
     if (reason === 'hash') {

@@ -1,5 +1,5 @@
 /**
- * `npm run mutants [-- NAME]`: puts deliberate faults into a copy of the sources, one at a time, and checks that the test which each
+ * `npm run mutants [-- NAME…]`: puts deliberate faults into a copy of the sources, one at a time, and checks that the test which each
  * patch names fails because of it. A fault that no test notices is printed as SURVIVED and ends the run with 1.
  *
  * A patch in this folder begins with
@@ -111,9 +111,9 @@ function tryMutant(copy: string, mutant: Mutant): { outcome: Outcome; why: strin
     : { outcome: 'BROKEN', why: `"${mutant.name}" did not run` }
 }
 
-function readMutants(only: string | undefined): Mutant[] {
+function readMutants(only: string[]): Mutant[] {
   return readdirSync(import.meta.dirname)
-    .filter((name) => name.endsWith('.patch') && (only === undefined || basename(name, '.patch') === only))
+    .filter((name) => name.endsWith('.patch') && (only.length === 0 || only.includes(basename(name, '.patch'))))
     .sort()
     .map((name) => {
       const path = join(import.meta.dirname, name)
@@ -123,10 +123,11 @@ function readMutants(only: string | undefined): Mutant[] {
     })
 }
 
-function main(only: string | undefined): number {
+function main(only: string[]): number {
   const mutants = readMutants(only)
-  if (only !== undefined && mutants.length === 0) {
-    console.error(`there is no mutant "${only}"`)
+  const strange = only.filter((name) => !mutants.some(({ id }) => id === name))
+  if (strange.length > 0) {
+    console.error(`there is no mutant "${strange.join('", "')}"`)
     return 2
   }
   const copy = mkdtempSync(join(tmpdir(), 'shoal-mutants-'))
@@ -150,4 +151,4 @@ function main(only: string | undefined): number {
   return caught === mutants.length ? 0 : 1
 }
 
-if (import.meta.main) process.exitCode = main(process.argv[2])
+if (import.meta.main) process.exitCode = main(process.argv.slice(2))

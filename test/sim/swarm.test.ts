@@ -1,7 +1,8 @@
 import { describe, expect, it } from 'vitest'
 import { SWARM } from '../../protocol/limits.ts'
 import { Swarm, type SwarmAction } from '../../protocol/swarm/swarm.ts'
-import { ITEM_BYTES, type PeerPlan, randomFrom, SWARM_LIMITS, World } from './world.ts'
+import { randomFrom } from './clock.ts'
+import { ITEM_BYTES, type PeerPlan, SWARM_LIMITS, World } from './world.ts'
 
 const SEEDS = Number(process.env.SEEDS ?? 100)
 
@@ -153,6 +154,20 @@ describe('the swarm machine by hand', () => {
     swarm.checkInvariants()
   })
 
+  it('a verdict on what an earlier session of a peer brought leaves nothing asked behind, and takes nothing back unheard', () => {
+    const { swarm } = joined(2, ['a'])
+    swarm.handle({ type: 'want', first: 0, count: 2, priority: 0 }, 0)
+    swarm.handle({ type: 'received', peer: 'a', item: 0 }, 1)
+    swarm.handle({ type: 'peerLeft', peer: 'a' }, 2)
+    swarm.handle({ type: 'peerJoined', peer: 'a' }, 3)
+    expect(requested(swarm.handle({ type: 'peerHas', peer: 'a', first: 0, count: 2 }, 3))).toEqual(['a/0'])
+    expect(swarm.handle({ type: 'rejected', peer: 'a', item: 0, reason: 'store' }, 4)).toEqual([]) // the session would refuse a second request
+    expect(swarm.inFlight()).toEqual(['a/0'])
+    expect(swarm.handle({ type: 'verified', peer: 'a', item: 0 }, 5)).toContainEqual({ type: 'cancel', peer: 'a', item: 0 })
+    expect(swarm.inFlight()).toEqual(['a/1'])
+    swarm.checkInvariants()
+  })
+
   it('copies what comes too slowly, takes it away when nothing came for 20 s, and keeps waiting where there is nobody else', () => {
     const { swarm } = joined(1, ['a'])
     swarm.handle({ type: 'want', first: 0, count: 1, priority: 0 }, 0)
@@ -211,6 +226,7 @@ describe('the swarm machine by hand', () => {
   it('says done once, and again after more was wanted', () => {
     const { swarm } = joined(3, ['a'])
     expect(swarm.handle({ type: 'want', first: 0, count: 1, priority: 0 }, 0)).toEqual([{ type: 'request', peer: 'a', item: 0 }])
+    swarm.handle({ type: 'received', peer: 'a', item: 0 }, 1)
     expect(swarm.handle({ type: 'verified', peer: 'a', item: 0 }, 1)).toEqual([{ type: 'done' }])
     expect(swarm.handle({ type: 'tick' }, 2)).toEqual([])
     expect(swarm.handle({ type: 'want', first: 0, count: 1, priority: 3 }, 3)).toEqual([{ type: 'done' }])
@@ -229,6 +245,7 @@ describe('the swarm machine by hand', () => {
       const [peer, item] = swarm.inFlight()[0]!.split('/') as [string, string]
       now += 5
       swarm.handle({ type: 'progress', peer, item: Number(item), bytes: ITEM_BYTES }, now)
+      swarm.handle({ type: 'received', peer, item: Number(item) }, now)
       swarm.handle({ type: 'verified', peer, item: Number(item) }, now)
       swarm.checkInvariants()
     }

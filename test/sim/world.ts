@@ -7,22 +7,12 @@
 import { createHash } from 'node:crypto'
 import { SWARM, WAITS } from '../../protocol/limits.ts'
 import { Swarm, type SwarmAction, type SwarmEvent, type SwarmLimits } from '../../protocol/swarm/swarm.ts'
+import { randomFrom } from './clock.ts'
 
 /** 1 MiB, as in life. */
 export const ITEM_BYTES = 1024 * 1024
 
 export const SWARM_LIMITS: SwarmLimits = { ...SWARM, blockMs: WAITS.blockMs, itemBytes: ITEM_BYTES }
-
-/** Seeded random numbers in [0, 1). */
-export function randomFrom(seed: number): () => number {
-  let state = seed | 0
-  return () => {
-    state = (state + 0x6d2b79f5) | 0
-    let mixed = Math.imul(state ^ (state >>> 15), 1 | state)
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32
-  }
-}
 
 export interface PeerPlan {
   key: string

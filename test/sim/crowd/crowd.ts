@@ -1,7 +1,5 @@
 /**
- * A crowd in a box: thousands of nodes, each with the production machines, on simulated lines. One seed, one history.
- *
- * This is the driver of all of them: what the machines ask for it performs, and it feeds them what a node would hear, never what only the
+ * A crowd in a box: thousands of nodes, each with the production machines, on simulated lines. One seed, one history. This is the driver of all of them: what the machines ask for it performs, and it feeds them what a node would hear, never what only the
  * simulator knows. The numbers stand in model.ts; who knows whom is the business of the forms (flash.ts, hour.ts).
  */
 import type { SwarmAction, SwarmEvent } from '../../../protocol/swarm/swarm.ts'
@@ -29,8 +27,7 @@ import { Random } from './random.ts'
 import { Tally } from './tally.ts'
 import { Wheel } from './wheel.ts'
 
-const NEVER = Number.POSITIVE_INFINITY
-const SHARE = 'share'
+const [NEVER, SHARE] = [Number.POSITIVE_INFINITY, 'share']
 
 type Rows<Kind extends string> = Record<Kind, Row>
 
