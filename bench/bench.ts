@@ -2,13 +2,13 @@
  * `npm run bench`: share and get of 1 GiB beside the same bytes moved in simpler ways, in one run, so that only ratios count.
  *
  * (a) a plain copy, (b) one raw libp2p stream, (c) the same work without Shoal (raw-peer.ts). Then four receivers on one uplink of
- * 5 Mbit/s, and the time to the first byte of a stream. Options: --mib N (default 1024), --runs N (default 3),
- * --only transfer|uplink|first-byte.
+ * 5 Mbit/s, and the time to the first byte of a stream. Options: --mib N (default 1024), --runs N (default 3), --only transfer|uplink|first-byte, and the parts that run only when asked for:
+ * --only steps (where the processor time of a get goes), sources (three seeders), wan (a long line).
  */
 import { type ChildProcess, spawn } from 'node:child_process'
 import { createCipheriv, randomFillSync } from 'node:crypto'
 import { once } from 'node:events'
-import { copyFile, mkdir, open, readFile, rm, writeFile } from 'node:fs/promises'
+import { copyFile, mkdir, open, rm, writeFile } from 'node:fs/promises'
 import { cpus } from 'node:os'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
@@ -16,9 +16,12 @@ import { parseArgs } from 'node:util'
 import type { GetResult, ShareResult } from '../node/control/api.ts'
 import { type Daemon, Sandbox } from '../test/kit/daemons.ts'
 import { benchFirstByte } from './first-byte.ts'
+import { MIB, makeRandomFile, median, say, timed, usageOf } from './meters.ts'
+import { benchSources } from './sources.ts'
+import { benchSteps } from './steps.ts'
 import { benchUplink } from './uplink.ts'
+import { benchWan } from './wan.ts'
 
-const MIB = 1_048_576
 const PIECE_BYTES = MIB - 16
 const RAW_PEER = fileURLToPath(new URL('raw-peer.ts', import.meta.url))
 
@@ -26,31 +29,6 @@ interface Figure {
   name: string
   mbPerSecond: number
   processes: { name: string; cpuSeconds: number; rssMiB: number }[]
-}
-
-const say = (text: string): void => void process.stdout.write(`${text}\n`)
-const median = (values: number[]): number => [...values].sort((a, b) => a - b)[Math.floor(values.length / 2)] ?? Number.NaN
-
-/** CPU seconds so far and peak resident memory of a process, from /proc. */
-async function usageOf(pid: number): Promise<{ cpuSeconds: number; rssMiB: number }> {
-  const [stat, status] = await Promise.all([readFile(`/proc/${pid}/stat`, 'utf8'), readFile(`/proc/${pid}/status`, 'utf8')])
-  const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ')
-  const ticks = Number(fields[11]) + Number(fields[12])
-  return { cpuSeconds: ticks / 100, rssMiB: Number(/VmHWM:\s+(\d+)/.exec(status)?.[1] ?? 0) / 1024 }
-}
-
-async function timed(work: () => Promise<unknown>): Promise<number> {
-  const since = performance.now()
-  await work()
-  return (performance.now() - since) / 1000
-}
-
-async function makeRandomFile(path: string, bytes: number): Promise<void> {
-  const file = await open(path, 'w')
-  const chunk = Buffer.alloc(8 * MIB)
-  for (let at = 0; at < bytes; at += chunk.byteLength) await file.write(randomFillSync(chunk), 0, Math.min(chunk.byteLength, bytes - at))
-  await file.sync()
-  await file.close()
 }
 
 /** The block files that the sender of (c) reads: sealed like Shoal's, under one key. */
@@ -194,18 +172,30 @@ function report(all: Map<string, Figure[]>, mib: number, runs: number): void {
 }
 
 const { values } = parseArgs({
-  options: { mib: { type: 'string', default: '1024' }, runs: { type: 'string', default: '3' }, only: { type: 'string' } },
+  options: { mib: { type: 'string' }, runs: { type: 'string', default: '3' }, only: { type: 'string' } },
 })
-const sandbox = await Sandbox.create()
-try {
-  const isChosen = (part: string): boolean => values.only === undefined || values.only === part
-  if (isChosen('transfer')) await benchTransfer(sandbox, Number(values.mib), Number(values.runs))
-  if (isChosen('uplink')) await benchUplink(sandbox, say)
-  if (isChosen('first-byte')) {
+const runs = Number(values.runs)
+const mibOr = (otherwise: number): number => Number(values.mib ?? otherwise)
+const PARTS: Record<string, (sandbox: Sandbox) => Promise<void>> = {
+  transfer: (sandbox) => benchTransfer(sandbox, mibOr(1024), runs),
+  steps: (sandbox) => benchSteps(sandbox, mibOr(1024), say),
+  sources: (sandbox) => benchSources(sandbox, mibOr(512), runs, say),
+  uplink: (sandbox) => benchUplink(sandbox, say),
+  'first-byte': async (sandbox) => {
     const source = sandbox.path('first-byte.bin')
-    await makeRandomFile(source, Number(values.mib) * MIB)
+    await makeRandomFile(source, mibOr(1024) * MIB)
     await benchFirstByte(sandbox, source, say)
+  },
+  wan: (sandbox) => benchWan(sandbox, mibOr(256), runs, say),
+}
+const chosen = values.only === undefined ? ['transfer', 'uplink', 'first-byte'] : [values.only]
+for (const name of chosen) {
+  const part = PARTS[name]
+  if (part === undefined) throw new Error(`--only takes one of ${Object.keys(PARTS).join(', ')}`)
+  const sandbox = await Sandbox.create()
+  try {
+    await part(sandbox)
+  } finally {
+    await sandbox.clear()
   }
-} finally {
-  await sandbox.clear()
 }
