@@ -180,6 +180,22 @@ describe('telling what is held', () => {
     expect(full.told).toEqual([{ kind: 'all' }])
   })
 
+  it('tells of a block that was lost and is back, and tells a peer that turns out to lack something what is here', () => {
+    const some = claimOf()
+    const all = holding([0, 1], 2)
+    const teller = new HaveTeller(new Map([['some', some.claim]]), all)
+    teller.tellAll(some.claim)
+    teller.lost()
+    teller.note(1)
+    vi.runAllTimers()
+    expect(some.told).toEqual([{ kind: 'all' }, { kind: 'all' }])
+    const seeder = claimOf({ hasAll: true })
+    const half = new HaveTeller(new Map([['seeder', seeder.claim]]), holding([0], 2))
+    half.lacks(seeder.claim)
+    half.lacks(seeder.claim)
+    expect(seeder.told.map(({ kind }) => kind)).toEqual(['bitmap'])
+  })
+
   it('leaves no timer behind when it is closed', () => {
     const teller = new HaveTeller(new Map(), holding([]))
     teller.note(1)
