@@ -63,6 +63,18 @@ export class HaveTeller {
     this.#timer ??= setTimeout(() => this.#flush(), FLUSH_MS).unref()
   }
 
+  /** A block is gone: whoever was told that we have all is told of it when it is back. */
+  lost(): void {
+    for (const claim of this.#claims.values()) claim.toldAll = false
+  }
+
+  /** It said that it has all, and lacks something after all: it may want what we have. */
+  lacks(claim: Claim | undefined): void {
+    if (claim === undefined || !claim.hasAll) return
+    claim.hasAll = false
+    this.tellAll(claim)
+  }
+
   close(): void {
     clearTimeout(this.#timer)
   }

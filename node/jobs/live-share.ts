@@ -227,7 +227,8 @@ export class LiveShare implements PeerLinkHandlers {
 
   /** A block that we thought we held cannot be read: do not offer it any more. */
   lost(index: number): void {
-    if (this.#leaves.remove(index)) this.#feed({ type: 'lost', item: index })
+    if (this.#leaves.remove(index)) this.#teller.lost()
+    this.#feed({ type: 'lost', item: index }) // nothing to it where it was lost before
   }
 
   onLeaf(listener: LeafListener): () => void {
@@ -312,6 +313,7 @@ export class LiveShare implements PeerLinkHandlers {
 
   onAbsent(link: PeerLink, level: number, index: number): void {
     if (this.#isLateRoot(level)) return
+    this.#teller.lacks(this.#claims.get(link.remote.peerId))
     this.#feed({ type: 'rejected', peer: link.remote.peerId, item: this.#map.itemOf(level, index), reason: 'absent' })
   }
 

@@ -86,13 +86,13 @@ export class Uploads {
       return
     }
     const { level } = action
-    this.#serve(client, level, index).then(
-      (bytes) => this.#feed({ type: 'served', peer, bytes }),
-      (error: unknown) => {
-        this.#log.debug('serving a block failed', { error })
-        this.#feed({ type: 'served', peer, bytes: 0 })
-      },
-    )
+    const served = (bytes: number): void => {
+      if (this.#clients.get(peer) === client) this.#feed({ type: 'served', peer, bytes }) // else its link was replaced
+    }
+    this.#serve(client, level, index).then(served, (error: unknown) => {
+      this.#log.debug('serving a block failed', { error })
+      served(0)
+    })
   }
 
   async #serve(client: Client, level: number, index: number): Promise<number> {

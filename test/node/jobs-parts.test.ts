@@ -5,9 +5,13 @@ import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import { asRuns, Bitfield } from '../../node/jobs/bitfield.ts'
 import { type Claim, HaveTeller, type Holdings } from '../../node/jobs/have-teller.ts'
 import { ItemMap } from '../../node/jobs/item-map.ts'
+import type { LiveShare } from '../../node/jobs/live-share.ts'
 import { Pins } from '../../node/jobs/pins.ts'
+import { Uploads } from '../../node/jobs/uploads.ts'
 import { Waiters } from '../../node/jobs/waiters.ts'
+import { silentLog } from '../../node/log.ts'
 import type { Have, PeerLink } from '../../node/network/peer-link.ts'
+import type { BlockStore } from '../../node/storage/blocks.ts'
 import { type DagShape, nodeCount, type ShareDag, shapeOf } from '../../protocol/dag.ts'
 import { FORMAT, SWARM, WAITS } from '../../protocol/limits.ts'
 import { Swarm } from '../../protocol/swarm/swarm.ts'
@@ -176,11 +180,57 @@ describe('telling what is held', () => {
     expect(full.told).toEqual([{ kind: 'all' }])
   })
 
+  it('tells of a block that was lost and is back, and tells a peer that turns out to lack something what is here', () => {
+    const some = claimOf()
+    const all = holding([0, 1], 2)
+    const teller = new HaveTeller(new Map([['some', some.claim]]), all)
+    teller.tellAll(some.claim)
+    teller.lost()
+    teller.note(1)
+    vi.runAllTimers()
+    expect(some.told).toEqual([{ kind: 'all' }, { kind: 'all' }])
+    const seeder = claimOf({ hasAll: true })
+    const half = new HaveTeller(new Map([['seeder', seeder.claim]]), holding([0], 2))
+    half.lacks(seeder.claim)
+    half.lacks(seeder.claim)
+    expect(seeder.told.map(({ kind }) => kind)).toEqual(['bitmap'])
+  })
+
   it('leaves no timer behind when it is closed', () => {
     const teller = new HaveTeller(new Map(), holding([]))
     teller.note(1)
     teller.close()
     expect(vi.getTimerCount()).toBe(0)
+  })
+})
+
+describe('serving', () => {
+  it('the end of a block for a link that was replaced says nothing of the block on its way to the new one', async () => {
+    const reads: { index: number; arrive: (bytes: Uint8Array) => void }[] = []
+    const blocks = {
+      get: (digest: Uint8Array) => new Promise<Uint8Array>((arrive) => reads.push({ index: digest[0]!, arrive })),
+    } as unknown as BlockStore // uploads read, and nothing else
+    const uploads = new Uploads({ blocks, log: silentLog, now: () => 0, groupPrivate: false })
+    const share = {
+      cid: { text: 'share' },
+      dag: null,
+      digestOf: (_level: number, index: number) => Uint8Array.of(index),
+    } as unknown as LiveShare
+    const newLink = () => ({ remote: { peerId: 'p', address: '/ip4/127.0.0.1/tcp/1' }, serve: async () => false }) as unknown as PeerLink
+    const [old, link] = [newLink(), newLink()]
+    uploads.join(share, old)
+    uploads.requested(share, old, 0, 1)
+    uploads.leave(share, old)
+    uploads.join(share, link)
+    uploads.requested(share, link, 0, 2)
+    uploads.requested(share, link, 0, 3)
+    expect(reads.map(({ index }) => index)).toEqual([1, 2])
+    reads[0]!.arrive(new Uint8Array(1))
+    await new Promise((resolve) => setImmediate(resolve))
+    expect(reads.map(({ index }) => index)).toEqual([1, 2])
+    reads[1]!.arrive(new Uint8Array(1))
+    await vi.waitFor(() => expect(reads.map(({ index }) => index)).toEqual([1, 2, 3]))
+    uploads.stop()
   })
 })
 

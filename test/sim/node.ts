@@ -51,7 +51,7 @@ export class SimNode implements LinkHandlers, Server, Teller {
   isDiskFull = false
   /** Positions whose stored bytes are damaged, unknown to the node. */
   readonly damaged = new Set<number>()
-  /** Held once, found damaged, not got back. Peers that were told of everything tell nothing back, so it may miss them for long. */
+  /** Held once, found damaged, not got back: nobody who is connected may have it. */
   readonly lostNow = new Set<number>()
   /** Who gave it a bad block in this life. */
   readonly #liars = new Set<string>()
@@ -343,6 +343,8 @@ export class SimNode implements LinkHandlers, Server, Teller {
   onAbsent(link: Link, level: number, item: number): void {
     if (level === ROOT_LEVEL && this.knowsShape) return
     this.#around.note('absent')
+    const claim = this.claims.get(link.peer)
+    if (claim !== undefined) this.#teller.lacks(claim)
     this.#feed({ type: 'rejected', peer: link.peer, item, reason: 'absent' })
   }
 
@@ -464,6 +466,7 @@ export class SimNode implements LinkHandlers, Server, Teller {
     this.lostNow.add(index)
     this.#around.note('lost')
     this.#around.trace(() => `${this.id} lost ${index}`)
+    this.#teller.lost()
     this.#feed({ type: 'lost', item: index })
     if (this.isHonest && !this.isPaused) this.#wantMissing(index, 1, 2)
     this.#alarms.dialler.set(this.#around.clock.now)

@@ -65,7 +65,7 @@ export function planFrom(seed: number): Plan {
   const shape = drawShape(draw)
   const nodes = drawNodes(draw, shape.itemCount)
   const faults = draw.chance(0.15) ? [] : drawFaults(draw, nodes, shape.itemCount)
-  // A peer that lost a block and got it back tells nobody whom it had told that it has all: then others have to be within reach.
+  // What one who stays has lost is to be had from others only, so they have to be within reach.
   if (faults.some(({ kind }) => kind === 'damage')) acquaint(nodes)
   const form = nodes[0]!
   if (!form.stays) faults.push({ kind: 'leaveWhenSpread', atMs: 1_000, node: form.id })

@@ -47,6 +47,16 @@ export class SimTeller {
     if (this.#news.length === 1) this.#alarm.set(this.#clock.now + FLUSH_MS)
   }
 
+  lost(): void {
+    for (const claim of this.#node.claims.values()) claim.toldAll = false
+  }
+
+  lacks(claim: Claim): void {
+    if (!claim.hasAll) return
+    claim.hasAll = false
+    this.tellAll(claim)
+  }
+
   stop(): void {
     this.#news = []
     this.#alarm.set(undefined)
