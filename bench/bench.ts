@@ -2,8 +2,9 @@
  * `npm run bench`: share and get of 1 GiB beside the same bytes moved in simpler ways, in one run, so that only ratios count.
  *
  * (a) a plain copy, (b) one raw libp2p stream, (c) the same work without Shoal (raw-peer.ts). Then four receivers on one uplink of
- * 5 Mbit/s, and the time to the first byte of a stream. Options: --mib N (default 1024), --runs N (default 3), --only transfer|uplink|first-byte, and the parts that run only when asked for:
- * --only steps (where the processor time of a get goes), sources (three seeders), wan (a long line).
+ * 5 Mbit/s, and the time to the first byte of a stream. Options: --mib N (default 1024), --runs N (default 3), --only
+ * transfer|uplink|first-byte, and the parts that run only when asked for: --only steps (where the processor time of a get goes),
+ * sources (three seeders), wan (a long line).
  */
 import { type ChildProcess, spawn } from 'node:child_process'
 import { createCipheriv, randomFillSync } from 'node:crypto'

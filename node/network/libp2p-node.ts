@@ -18,6 +18,7 @@ import type { DhtSet } from './dht.ts'
 import type { DialBudget } from './dial-budget.ts'
 import type { Gater } from './gater.ts'
 import { NetworkError } from './network-error.ts'
+import { noiseCrypto } from './noise-crypto.ts'
 import type { NetworkPlan } from './plan.ts'
 
 export interface NodeInit {
@@ -43,7 +44,7 @@ export async function createNode(init: NodeInit): Promise<Libp2p> {
     datastore: init.datastore,
     addresses: { listen: init.listen },
     transports: [budgetedTcp(init.budget)],
-    connectionEncrypters: [noise()],
+    connectionEncrypters: [noise({ crypto: noiseCrypto })],
     streamMuxers: [
       yamux({
         maxInboundStreams: NETWORK.inboundStreamsPerConnectionMax,
