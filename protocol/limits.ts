@@ -190,7 +190,7 @@ export const CONTACTS = {
   addressesMax: WIRE.addressesPerPeerMax,
   dialsAtOnceMax: 8,
   /** Dialled up to so many; those who dial us fill the rest. */
-  neighboursWanted: 30,
+  neighboursWanted: 20,
   neighboursMax: SWARM.peersPerShareMax,
   /** The DHT is asked when fewer are connected or untried, until enough are connected. */
   contactsFew: 10,
