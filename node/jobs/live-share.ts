@@ -35,7 +35,6 @@ export interface LiveShareParts {
   onCancel(share: LiveShare, link: PeerLink, level: number, index: number): void
   /** We became the only one in sight who has everything; or with 0 no longer are. */
   onSole(share: LiveShare, leafCount: number): void
-  /** A peer told of others. */
   onPeers(share: LiveShare, link: PeerLink, peers: ExchangedPeer[]): void
   /** The peer sent a block that is not what its name says. */
   onBadBlock(share: LiveShare, link: PeerLink): void

@@ -63,7 +63,7 @@ describe('peer exchange', () => {
     const { seedLink } = await share(origin, 1_000)
     seed(hub, seedLink, [])
     seed(quiet, seedLink, hub.addresses)
-    await expect.poll(() => quiet.sessions()).toEqual({ hub: 'given' })
+    await expect.poll(() => quiet.sessions(), { timeout: 15_000 }).toEqual({ hub: 'given' })
     for (const at of [b, c]) seed(at, seedLink, hub.addresses)
     for (const [at, name] of [
       [b, 'b'],
@@ -81,7 +81,7 @@ describe('peers that come and go', () => {
     const { seedLink } = await share(origin, 60_000_000)
     const getter = await hosts.host('getter')
     const job = seed(getter, seedLink, origin.addresses)
-    await expect.poll(() => getter.env.blocks.count, { interval: 1 }).toBeGreaterThan(2)
+    await expect.poll(() => getter.env.blocks.count, { interval: 1, timeout: 15_000 }).toBeGreaterThan(2)
     const [port] = /(?<=tcp\/)\d+/.exec(origin.addresses[0]!) ?? []
     await origin.stop()
     const before = getter.env.blocks.count
@@ -149,13 +149,13 @@ describe('blind seeding that was cut off', () => {
     const resumed = new ResumedSeeds(host.env)
     resumed.start(await host.env.records.listShares())
     expect(resumed.count).toBe(2)
-    await expect.poll(() => host.env.host.holding(gone.cid)?.holders).toBe(1)
+    await expect.poll(() => host.env.host.holding(gone.cid)?.holders, { timeout: 15_000 }).toBe(1)
     await expect(unseedJob(host.env, gone.cid, never)).rejects.toMatchObject({ code: 'BUSY' })
     await resumed.release(gone.cid)
     expect(await unseedJob(host.env, gone.cid, never)).toMatchObject({ removed: true })
-    seed(host, here.seedLink, origin.addresses)
+    await seed(host, here.seedLink, origin.addresses)
     await expect.poll(async () => (await host.env.records.getShare(here.cid))?.state, { timeout: 15_000 }).toBe('complete')
-    await expect.poll(() => resumed.count).toBe(0)
+    await expect.poll(() => resumed.count, { timeout: 15_000 }).toBe(0)
     expect(host.env.host.holding(parseCid(here.cid).text)?.holders).toBe(0)
     await resumed.stop()
   })

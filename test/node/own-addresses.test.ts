@@ -27,7 +27,7 @@ describe('addresses of our own', () => {
           return new TextDecoder().decode(value) === listening
         return false
       }
-      await expect.poll(looked).toBe(true)
+      await expect.poll(looked, { timeout: 10_000 }).toBe(true)
       await stack.stop()
       return { port: /(?<=tcp\/)\d+/.exec(listening!)![0], changes }
     }
