@@ -9,6 +9,7 @@ import {
   JobError,
   type LimitsResult,
   type ListedEntry,
+  type PeerShare,
   type PeerSummary,
   type ShareResult,
   type ShareSummary,
@@ -212,6 +213,7 @@ const sayStatus = (status: StatusResult): string =>
     ['network', status.network ?? 'public'],
     ...status.addresses.map((address, i): [string, string] => [i === 0 ? 'addresses' : '', address]),
     ['shares', `${status.shares}, ${count(status.blocks, 'block')}`],
+    ...sayUnfinished(status.unfinished),
     ['jobs', String(status.jobs)],
     ['connections', String(status.connections)],
     ...status.dht.map((dht, i): [string, string] => [i === 0 ? 'dht' : '', `${dht.name}: ${count(dht.peers, 'peer')}, ${dht.mode}`]),
@@ -219,24 +221,47 @@ const sayStatus = (status: StatusResult): string =>
     ...rateFields(status.rates),
   ])
 
+function sayUnfinished({ running, waiting }: StatusResult['unfinished']): [string, string][] {
+  const parts = [
+    ...(running > 0 ? [`${count(running, 'share')} being fetched`] : []),
+    ...(waiting > 0 ? [`${count(waiting, 'share')} served as far as fetched: \`shoal get\` with the same link goes on`] : []),
+  ]
+  return parts.map((part, i) => [i === 0 ? 'unfinished' : '', part])
+}
+
+/** A line for each share of each peer, one for a peer without. */
 const peersTable = (peers: PeerSummary[]): string =>
   formatTable(
     [
       { title: 'PEER' },
       { title: 'WAY' },
       { title: 'FOR', align: 'right' },
-      { title: 'SHARES', align: 'right' },
+      { title: 'SHARE' },
+      { title: 'FROM' },
+      { title: 'HAS', align: 'right' },
+      { title: 'GAVE', align: 'right' },
       { title: 'IN', align: 'right' },
+      { title: 'IN/S', align: 'right' },
       { title: 'OUT', align: 'right' },
+      { title: 'OUT/S', align: 'right' },
       { title: 'ADDRESS' },
     ],
-    peers.map((peer) => [
-      peer.peerId,
-      peer.direction,
-      formatSeconds(peer.connectedSeconds),
-      String(peer.shares.length),
-      formatBytes(peer.shares.reduce((sum, share) => sum + share.bytesIn, 0)),
-      formatBytes(peer.shares.reduce((sum, share) => sum + share.bytesOut, 0)),
-      peer.address,
-    ]),
+    peers.flatMap((peer) => {
+      const rows = peer.shares.length === 0 ? [['-', '-', '-', '-', '-', '-', '-', '-']] : peer.shares.map(shareCells)
+      return rows.map((cells) => [peer.peerId, peer.direction, formatSeconds(peer.connectedSeconds), ...cells, peer.address])
+    }),
   )
+
+const shareCells = (share: PeerShare): string[] => [
+  `…${share.cid.slice(-CID_SHOWN)}`,
+  share.source,
+  share.hasAll ? 'all' : count(share.haveBlocks, 'block'),
+  count(share.verifiedBlocks, 'block'),
+  formatBytes(share.bytesIn),
+  formatBytes(share.inBytesPerSecond),
+  formatBytes(share.bytesOut),
+  formatBytes(share.outBytesPerSecond),
+]
+
+/** Enough of a content ID to tell the shares of one node apart. */
+const CID_SHOWN = 8

@@ -21,6 +21,10 @@ export interface Config {
   /** Multiaddrs, ending in /p2p/ID, of the peers that a node asks first. */
   bootstrap: string[]
   mdns: boolean
+  /** Peer exchange: tell peers of others, and try those that they tell of. */
+  pex: boolean
+  /** One record in the DHT for each share, or for small shares one for each block as well. */
+  announce: 'share' | 'blocks'
   logLevel: LogLevel
   /** Caps on what goes out and comes in for shares; null: none. */
   uploadBytesPerSecond: number | null
@@ -53,6 +57,8 @@ export async function loadConfig(init: { home: string; overrides: ConfigOverride
     listen: settings.listen ?? DEFAULT_LISTEN,
     bootstrap: settings.bootstrap ?? [],
     mdns: settings.mdns ?? network === null,
+    pex: settings.pex ?? true,
+    announce: settings.announce ?? 'share',
     logLevel: settings.logLevel ?? 'info',
     uploadBytesPerSecond: settings.uploadBytesPerSecond ?? null,
     downloadBytesPerSecond: settings.downloadBytesPerSecond ?? null,
@@ -94,6 +100,8 @@ const SETTINGS: Record<keyof ConfigOverrides, { accepts: (value: unknown) => boo
     must: 'must be a list of multiaddrs that end in /p2p/ and a peer id',
   },
   mdns: { accepts: (value) => typeof value === 'boolean', must: 'must be true or false' },
+  pex: { accepts: (value) => typeof value === 'boolean', must: 'must be true or false' },
+  announce: { accepts: (value) => value === 'share' || value === 'blocks', must: 'must be "share" or "blocks"' },
   groupPrivate: { accepts: (value) => typeof value === 'boolean', must: 'must be true or false' },
   logLevel: {
     accepts: (value) => LOG_LEVELS.some((level) => level === value),

@@ -27,10 +27,12 @@ import { catJob, listJob } from './jobs/cat.ts'
 import type { JobEnvironment } from './jobs/environment.ts'
 import { unseedJob } from './jobs/gc.ts'
 import { getJob } from './jobs/get.ts'
+import type { Holding } from './jobs/holding.ts'
 import { Pins } from './jobs/pins.ts'
+import { ResumedSeeds } from './jobs/resume.ts'
 import { seedJob } from './jobs/seed.ts'
 import { shareJob } from './jobs/share.ts'
-import { type Holding, SwarmHost } from './jobs/swarm-host.ts'
+import { SwarmHost } from './jobs/swarm-host.ts'
 import type { Log } from './log.ts'
 import { RateLimiter } from './network/rate-limiter.ts'
 import { createIdentity, createStack, peerIdOf, type Stack } from './network/stack.ts'
@@ -87,12 +89,17 @@ export async function openNode(config: Config, options: NodeOptions): Promise<Sh
       pool: parts.pool,
       log,
       groupPrivate: config.groupPrivate,
+      pex: config.pex,
+      announce: config.announce,
     })
     undo.push(() => host.stop())
     await host.start()
     const pins = new Pins()
     const env: JobEnvironment = { ...parts, pins, home: config.home, peerId: identity.text, host, log, isOneShot: options.oneShot }
-    const node = new RunningNode({ config, env, stack, limiter, peerId: identity.text, unwind })
+    const resumed = new ResumedSeeds(env)
+    undo.push(() => resumed.stop())
+    const node = new RunningNode({ config, env, stack, limiter, peerId: identity.text, unwind, resumed })
+    if (stack !== null && !options.oneShot) resumed.start(await parts.records.listShares())
     if (options.offline !== true) {
       const server = await serveControl({ api: node.api, socketPath: node.socketPath, log, signal: node.signal })
       undo.push(() => server.close())
@@ -158,6 +165,7 @@ class RunningNode implements ShoalNode {
   readonly #stack: Stack | null
   readonly #limiter: RateLimiter
   readonly #unwind: () => Promise<void>
+  readonly #resumed: ResumedSeeds
   readonly #startedAt = Date.now()
   readonly #ending = new AbortController()
   readonly #stopped = Promise.withResolvers<void>()
@@ -172,12 +180,14 @@ class RunningNode implements ShoalNode {
     limiter: RateLimiter
     peerId: string
     unwind: () => Promise<void>
+    resumed: ResumedSeeds
   }) {
     this.#config = parts.config
     this.#env = parts.env
     this.#stack = parts.stack
     this.#limiter = parts.limiter
     this.#unwind = parts.unwind
+    this.#resumed = parts.resumed
     this.peerId = parts.peerId
     this.socketPath = socketPathFor(parts.config.home)
     this.api = this.#makeApi()
@@ -219,7 +229,11 @@ class RunningNode implements ShoalNode {
       seed: (request, onEvent, signal) => this.#job(signal, (inner) => seedJob(env, request, onEvent, inner)),
       cat: (request, onEvent, signal) => this.#stream(signal, (inner) => catJob(env, request, onEvent, inner)),
       list: (request, onEvent, signal) => this.#stream(signal, (inner) => listJob(env, request, onEvent, inner)),
-      unseed: (request, signal) => this.#job(signal, (inner) => unseedJob(env, request.cid, inner)),
+      unseed: (request, signal) =>
+        this.#job(signal, async (inner) => {
+          await this.#resumed.release(request.cid)
+          return await unseedJob(env, request.cid, inner)
+        }),
       shares: async () =>
         await Promise.all((await env.records.listShares()).map((record) => this.#summary(env.host.holding(record.cid), record))),
       limits: async (request) => this.#limits(request),
@@ -306,13 +320,17 @@ class RunningNode implements ShoalNode {
   #status(): StatusResult {
     const links = this.#env.host.holdings().flatMap((holding) => holding.live?.links ?? [])
     const totals = this.#env.host.totals()
+    const kept = this.#env.host.holdings().filter((holding) => holding.record !== null)
+    const unfinished = kept.filter(({ record }) => record?.state === 'partial')
+    const running = unfinished.filter(({ holders }) => holders > 0).length
     return {
       peerId: this.peerId,
       version: VERSION,
       network: this.#config.network,
       addresses: this.addresses(),
       uptimeSeconds: Math.floor((Date.now() - this.#startedAt) / 1000),
-      shares: this.#env.host.holdings().filter((holding) => holding.record !== null).length,
+      shares: kept.length,
+      unfinished: { running, waiting: unfinished.length - running },
       blocks: this.#env.blocks.count,
       connections: this.#stack?.connections().length ?? 0,
       swarmPeers: links.length,
@@ -329,10 +347,21 @@ class RunningNode implements ShoalNode {
 
   #peers(): PeerSummary[] {
     const shares = new Map<string, PeerSummary['shares']>()
-    for (const { cid, live } of this.#env.host.holdings()) {
+    for (const { cid, live, dialling } of this.#env.host.holdings()) {
       for (const link of live?.links ?? []) {
         const { peerId } = link.remote
-        const row = { cid: cid.text, bytesIn: link.stats.bytesIn, bytesOut: link.stats.bytesOut, hasAll: live?.peerHasAll(peerId) ?? false }
+        const { bytesIn, bytesOut, verifiedBlocks } = link.stats
+        const blocks = live?.blocksOf(peerId) ?? null
+        const row = {
+          cid: cid.text,
+          bytesIn,
+          bytesOut,
+          ...this.#env.host.rateOf(link),
+          hasAll: blocks === null,
+          haveBlocks: blocks ?? live?.leaves.count ?? 0,
+          verifiedBlocks,
+          source: dialling?.sourceOf(peerId) ?? 'itself',
+        }
         shares.set(peerId, [...(shares.get(peerId) ?? []), row])
       }
     }

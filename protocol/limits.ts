@@ -210,6 +210,8 @@ export const CONTACTS = {
   exchangePeersMax: WIRE.pexPeersMax,
   /** Names that a neighbour was told, so as not to repeat them. */
   toldMax: 512,
+  /** Useful peers of a share that are remembered across restarts. */
+  rememberedMax: 16,
 } as const
 
 /** When a share is announced and looked for. */
@@ -226,6 +228,8 @@ export const ANNOUNCE = {
   findIntervalMinMs: 5_000,
   findIntervalMaxMs: 300_000,
   sharesAtOnceMax: 4,
+  /** Shares of at most so many blocks may have a record for each block: 64 records cost some minutes. */
+  blockRecordsMax: 64,
 } as const
 
 /** Connections, the DHT and dials. */
@@ -270,6 +274,10 @@ export const NETWORK = {
   dhtFirstPeerMs: 5_000,
   /** Peers that one find yields at most, over all DHTs. */
   findPeersMax: 192,
+  /** Addresses that a peer says it listens on which are looked at. */
+  listenAddressesMax: 32,
+  /** Changes of our own addresses within this time count as one. */
+  ownAddressesMs: 60_000,
   /** Peers met before and dialled at start. */
   rememberedPeersMax: 256,
   rememberedDialsAtOnceMax: 8,
@@ -343,6 +351,8 @@ export const READING = {
 export const NODE = {
   secretBytes: 32,
   jobsMax: 64,
+  /** Shares at a time that go on by themselves after a restart; the others follow. */
+  resumedSeedsMax: 64,
 } as const
 
 /** Files and records of this node. */

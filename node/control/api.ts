@@ -168,6 +168,8 @@ export interface StatusResult {
   addresses: string[]
   uptimeSeconds: number
   shares: number
+  /** Of these, begun and not complete, by what becomes of them: a job works on them, or they wait for the same `get` again. */
+  unfinished: { running: number; waiting: number }
   blocks: number
   connections: number
   /** Sessions with peers of a share. */
@@ -186,8 +188,25 @@ export interface PeerSummary {
   peerId: string
   address: string
   direction: string
-  shares: { cid: string; bytesIn: number; bytesOut: number; hasAll: boolean }[]
+  shares: PeerShare[]
   connectedSeconds: number
+}
+
+/** What one peer gives and takes of one share. */
+export interface PeerShare {
+  cid: string
+  bytesIn: number
+  bytesOut: number
+  /** Over the last seconds. */
+  inBytesPerSecond: number
+  outBytesPerSecond: number
+  hasAll: boolean
+  /** Blocks of the share that it says it has. */
+  haveBlocks: number
+  /** Blocks that came from it and were what they should be. */
+  verifiedBlocks: number
+  /** Where we heard of it; 'itself': it dialled us. */
+  source: 'given' | 'hint' | 'dht' | 'exchange' | 'known' | 'itself'
 }
 
 export interface IdentityResult {

@@ -4,7 +4,7 @@
  * Details go only to peers that know the shape of the share, and never to one that has it all.
  */
 import { WIRE } from '../../protocol/limits.ts'
-import type { PeerLink } from '../network/peer-link.ts'
+import type { Have, PeerLink } from '../network/peer-link.ts'
 import { asRuns, type Bitfield } from './bitfield.ts'
 
 /** What is known between us and one connected peer. */
@@ -15,6 +15,8 @@ export interface Claim {
   knowsShape: boolean
   /** We told it that we have every block. */
   toldAll: boolean
+  /** How many blocks it said that it has, by the page that the first of them lies on. */
+  readonly pages: Map<number, number>
 }
 
 export interface Holdings {
@@ -97,4 +99,29 @@ export class HaveTeller {
       link.sendHave({ kind: 'bitmap', first, bits: leaves.page(first, WIRE.havePageBytesMax) })
     }
   }
+}
+
+const PAGE_BLOCKS = WIRE.havePageBytesMax * 8
+
+/** Takes note of how much a peer says that it has. A page tells all of its stretch anew, a range only what is new. */
+export function countClaimed({ pages }: Claim, have: Have): void {
+  if (have.kind !== 'range' && have.kind !== 'bitmap') return
+  const page = Math.floor(have.first / PAGE_BLOCKS)
+  if (have.kind === 'range') pages.set(page, (pages.get(page) ?? 0) + have.count)
+  else if (have.first % PAGE_BLOCKS === 0) pages.set(page, countBits(have.bits))
+  else pages.set(page, (pages.get(page) ?? 0) + countBits(have.bits))
+}
+
+/** How many it has, for people to look at; null is all. A peer that repeats itself is counted too high, but never above all. */
+export function claimedBlocks(claim: Claim | undefined, blockCount: number): number | null {
+  if (claim?.hasAll === true) return null
+  let sum = 0
+  for (const count of claim?.pages.values() ?? []) sum += count
+  return Math.min(sum, blockCount)
+}
+
+function countBits(bits: Uint8Array): number {
+  let count = 0
+  for (let byte of bits) for (; byte !== 0; byte &= byte - 1) count++
+  return count
 }

@@ -10,13 +10,14 @@ import { nodeCount, ShareDag } from '../../protocol/dag.ts'
 import { assert, FormatError } from '../../protocol/errors.ts'
 import { FORMAT, SWARM, WAITS } from '../../protocol/limits.ts'
 import { Swarm, type SwarmAction, type SwarmEvent } from '../../protocol/swarm/swarm.ts'
+import type { ExchangedPeer } from '../../protocol/wire/messages.ts'
 import type { CryptoPool } from '../crypto/pool.ts'
 import { nodePrimitives } from '../crypto/primitives.ts'
 import type { Log } from '../log.ts'
 import type { CloseReason, Have, PeerLink, PeerLinkHandlers } from '../network/peer-link.ts'
 import type { BlockStore } from '../storage/blocks.ts'
 import { Bitfield, runsOfBits, runsWhere } from './bitfield.ts'
-import { type Claim, HaveTeller } from './have-teller.ts'
+import { type Claim, claimedBlocks, countClaimed, HaveTeller } from './have-teller.ts'
 import { ItemMap } from './item-map.ts'
 import { BlockIntake, storedBlock } from './stored.ts'
 import { Waiters } from './waiters.ts'
@@ -34,6 +35,7 @@ export interface LiveShareParts {
   onCancel(share: LiveShare, link: PeerLink, level: number, index: number): void
   /** We became the only one in sight who has everything; or with 0 no longer are. */
   onSole(share: LiveShare, leafCount: number): void
+  onPeers(share: LiveShare, link: PeerLink, peers: ExchangedPeer[]): void
   /** The peer sent a block that is not what its name says. */
   onBadBlock(share: LiveShare, link: PeerLink): void
 }
@@ -103,8 +105,9 @@ export class LiveShare implements PeerLinkHandlers {
     return (this.#engine?.wantedMissing ?? 0) > 0
   }
 
-  peerHasAll(peerId: string): boolean {
-    return this.#claims.get(peerId)?.hasAll ?? false
+  /** How many blocks a connected peer says that it has; null is all of them. */
+  blocksOf(peerId: string): number | null {
+    return claimedBlocks(this.#claims.get(peerId), this.#leaves.count)
   }
 
   linkOf(peerId: string): PeerLink | undefined {
@@ -131,7 +134,7 @@ export class LiveShare implements PeerLinkHandlers {
   /** Serves and fetches through `link` until it closes. */
   async attach(link: PeerLink, signal: AbortSignal): Promise<CloseReason> {
     const peer = link.remote.peerId
-    const claim: Claim = { link, hasAll: false, knowsShape: link.peerKnowsShape, toldAll: false }
+    const claim: Claim = { link, hasAll: false, knowsShape: link.peerKnowsShape, toldAll: false, pages: new Map() }
     this.#claims.set(peer, claim)
     this.lastLinkedAt = this.#parts.now()
     if (this.#dag !== null) link.learnShape(this.#dag.shape.blockCount, this.#expectedBytes)
@@ -259,6 +262,7 @@ export class LiveShare implements PeerLinkHandlers {
     if (claim === undefined || claim.link !== link) return
     const first = !claim.knowsShape
     claim.knowsShape = true
+    countClaimed(claim, have)
     this.#peerHasRoot(claim)
     if (have.kind === 'all') {
       claim.hasAll = true
@@ -303,6 +307,7 @@ export class LiveShare implements PeerLinkHandlers {
       return
     }
     this.fetchedBlocks++
+    link.stats.verifiedBlocks++
     this.fetchedBytes += bytes.byteLength
     await this.#accepted(engine, peer, item, level, index, bytes)
   }
@@ -326,14 +331,10 @@ export class LiveShare implements PeerLinkHandlers {
     this.#parts.onCancel(this, link, level, index)
   }
 
-  onPeers(): void {
-    // Peer exchange is read and bounded by the session; this version finds peers through the DHT and hints only.
-  }
+  readonly onPeers = (link: PeerLink, peers: ExchangedPeer[]): void => this.#parts.onPeers(this, link, peers)
 
   /** A second copy of the root node, asked for before the first came: it is no item of the engine any more. */
-  #isLateRoot(level: number): boolean {
-    return level === 255 && this.#dag !== null
-  }
+  readonly #isLateRoot = (level: number): boolean => level === 255 && this.#dag !== null
 
   #tellSole(): void {
     const isSole = this.isComplete && this.#claims.size > 0 && ![...this.#claims.values()].some(({ hasAll }) => hasAll)
@@ -487,8 +488,7 @@ export class LiveShare implements PeerLinkHandlers {
     clearTimeout(this.#timer)
     const at = this.#engine?.nextTimeout()
     if (at === undefined) return
-    this.#timer = setTimeout(() => this.#feed({ type: 'tick' }), Math.max(1, Math.ceil(at - this.#parts.now())))
-    this.#timer.unref()
+    this.#timer = setTimeout(() => this.#feed({ type: 'tick' }), Math.max(1, Math.ceil(at - this.#parts.now()))).unref()
   }
 
   #fail(error: Error): void {

@@ -14,8 +14,8 @@ import type { FoundPeer } from '../network/stack.ts'
 import { FileError } from '../storage/file-error.ts'
 import type { JobEnvironment } from './environment.ts'
 import { dropBlocks, removeShare } from './gc.ts'
+import type { Holding } from './holding.ts'
 import type { LiveShare } from './live-share.ts'
-import type { Holding } from './swarm-host.ts'
 
 export interface OpenRequest {
   link: string
@@ -57,7 +57,10 @@ export async function withShare<T>(
   outer: AbortSignal,
   job: (open: OpenShare) => Promise<T>,
 ): Promise<T> {
-  const hints = [...request.peers.map((text) => ({ ...asPeer(text), isGiven: true })), ...link.peers.map(asPeer)]
+  const named = [
+    ...request.peers.map((text) => ({ peer: asPeer(text), source: 'given' as const })),
+    ...link.peers.map((text) => ({ peer: asPeer(text), source: 'hint' as const })),
+  ]
   const { holding, live, release } = await env.host.hold(link.cid, outer)
   const isNew = holding.record === null
   const ended = new AbortController()
@@ -67,7 +70,7 @@ export async function withShare<T>(
   const seek = (): void => {
     if (isSought || live.isComplete) return
     isSought = true
-    env.host.seek(holding, hints)
+    env.host.seek(holding, named)
   }
   const watch = watchSeeders(env, holding, live, request.wait, onEvent, seek, (error) => ended.abort(error))
   try {
@@ -146,9 +149,11 @@ function watchSeeders(
 ): NodeJS.Timeout {
   let since = env.host.now()
   const findsBefore = holding.findsDone
+  const blocksBefore = live.fetchedBlocks
   live.lastLinkedAt = since
   return setInterval(() => {
     seek() // a block that was here may have turned out damaged
+    holding.dialling?.want(!live.isComplete)
     if (live.isComplete) return
     if (!live.isWanting) {
       // A reader that pauses, or files being written: waiting begins when something is wanted again.
@@ -163,8 +168,10 @@ function watchSeeders(
     const aloneMs = env.host.now() - live.lastLinkedAt
     onEvent({ type: 'progress', phase: 'find', doneBytes: live.fetchedBytes, totalBytes: null, peers: 0 })
     if (wait) return
-    const isIdle = holding.dialling.size === 0 && holding.findsRunning === 0
-    const enough = isIdle && holding.findsDone - findsBefore >= FIND.emptyFindsMax && aloneMs >= FIND.aloneMinMs
+    const isIdle = (holding.dialling?.count ?? 0) === 0 && holding.findsRunning === 0
+    // Whoever gave us blocks may be back in a moment: it is redialled meanwhile.
+    const isBroken = live.fetchedBlocks > blocksBefore
+    const enough = !isBroken && isIdle && holding.findsDone - findsBefore >= FIND.emptyFindsMax && aloneMs >= FIND.aloneMinMs
     if (!env.host.isOnline || enough || aloneMs >= FIND.aloneMaxMs) giveUp(noSeeder(live))
   }, FIND.watchMs)
 }

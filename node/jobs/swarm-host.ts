@@ -1,14 +1,15 @@
 /**
- * All shares of this node as the network sees them: answers hellos, finds and dials peers, announces, keeps score.
+ * All shares of this node as the network sees them: answers hellos, keeps the sessions and the score.
  *
- * It drives the announce and score machines and owns every LiveShare. Jobs hold a share while they work on it; what is kept (has a
- * record) is served and announced for as long as the node runs.
+ * It owns every LiveShare and what goes with it: dialling.ts has its peers, announcing.ts the DHT. Jobs hold a share while they work on
+ * it; what is kept (has a record) is served and announced for as long as the node runs.
  */
 import { setTimeout as delay } from 'node:timers/promises'
 import { toHex } from '../../protocol/bytes.ts'
 import { multihashOf, parseCid, rendezvousDigest, type ShareCid } from '../../protocol/cid.ts'
-import { ANNOUNCE, NETWORK, SCORE, SWARM, WAITS, WIRE } from '../../protocol/limits.ts'
-import { Announce, type AnnounceAction, type AnnounceEvent } from '../../protocol/swarm/announce.ts'
+import { SCORE, SWARM, WAITS, WIRE } from '../../protocol/limits.ts'
+import type { AnnounceKeys } from '../../protocol/swarm/announce.ts'
+import type { ContactSource } from '../../protocol/swarm/contacts.ts'
 import { Score } from '../../protocol/swarm/score.ts'
 import { CreditBudget } from '../../protocol/wire/credit.ts'
 import type { CryptoPool } from '../crypto/pool.ts'
@@ -19,11 +20,16 @@ import { groupOf } from '../network/peer-address.ts'
 import { type LinkInit, PeerLink } from '../network/peer-link.ts'
 import type { RateLimiter } from '../network/rate-limiter.ts'
 import type { Remote } from '../network/remote.ts'
-import type { Stack, SwarmTarget } from '../network/stack.ts'
+import type { FoundPeer, Stack } from '../network/stack.ts'
 import type { BlockStore } from '../storage/blocks.ts'
 import type { Records, ShareRecord } from '../storage/records.ts'
+import { Announcing } from './announcing.ts'
+import { Dialling } from './dialling.ts'
+import type { Holding } from './holding.ts'
 import { LiveShare, type LiveShareParts } from './live-share.ts'
 import { NOBODY } from './nobody.ts'
+import { type Rate, Rates, SAMPLE_MS } from './rates.ts'
+import { Remembered } from './remembered.ts'
 import { Uploads } from './uploads.ts'
 
 export interface HostParts {
@@ -34,29 +40,11 @@ export interface HostParts {
   limiter: RateLimiter
   log: Log
   groupPrivate: boolean
+  /** Tell peers of other peers, and take what they tell. */
+  pex: boolean
+  announce: AnnounceKeys
 }
 
-/** One share that this node knows: kept (a record), or open for a job, or both. */
-export interface Holding {
-  readonly cid: ShareCid
-  readonly rendezvous: Uint8Array
-  record: ShareRecord | null
-  live: LiveShare | null
-  loading: Promise<LiveShare> | null
-  holders: number
-  /** Links that are about to be attached. */
-  linking: number
-  /** Peers being dialled for it, and until when a failed one is left alone. */
-  readonly dialling: Set<string>
-  readonly retryAt: Map<string, number>
-  findsRunning: number
-  findsDone: number
-  /** Aborts when it is let go of: a dial that came late would push the link of the next job aside. */
-  readonly ended: AbortController
-}
-
-const DIALS_AT_ONCE_MAX = 8
-const RETRY_DIAL_MS = 30_000
 const RECONNECT_MIN_MS = 2_000
 const RECONNECT_MAX_MS = 60_000
 
@@ -64,21 +52,38 @@ export class SwarmHost {
   readonly #parts: HostParts
   readonly #holdings = new Map<string, Holding>()
   readonly #byRendezvous = new Map<string, Holding>()
-  readonly #announce: Announce
+  readonly #announcing: Announcing
   readonly #score = new Score(SCORE)
   readonly #uploads: Uploads
   readonly #budget: CreditBudget
+  readonly #rates = new Rates()
+  readonly #remembered: Remembered
+  readonly #sampler: NodeJS.Timeout
   readonly #stopped = new AbortController()
   readonly #ended = { bytesIn: 0, bytesOut: 0 }
   readonly #tasks = new Set<Promise<void>>()
   /** Shares whose blocks are being taken away. */
   readonly #removals = new Map<string, Promise<void>>()
-  #timer: NodeJS.Timeout | undefined
 
   constructor(parts: HostParts) {
     this.#parts = parts
     this.#budget = new CreditBudget(WIRE.creditBytesTotal, parts.limiter.credit)
-    this.#announce = new Announce(ANNOUNCE, Math.random)
+    this.#announcing = new Announcing({
+      stack: parts.stack,
+      records: parts.records,
+      log: parts.log,
+      keys: parts.announce,
+      now: this.now,
+      holding: (cid) => this.#holdings.get(cid),
+      liveOf: (holding) => this.#liveOf(holding),
+      onFound: (holding, found) => this.#contactsOf(holding)?.found(found, 'dht'),
+      onIdle: (holding) => this.#dropUnused(holding),
+      track: (task) => this.#track(task),
+      signal: this.#stopped.signal,
+    })
+    this.#remembered = new Remembered(parts.records.datastore(), parts.log)
+    this.#sampler = setInterval(() => this.#sample(), SAMPLE_MS)
+    this.#sampler.unref()
     this.#uploads = new Uploads({
       blocks: parts.blocks,
       log: parts.log,
@@ -98,9 +103,13 @@ export class SwarmHost {
     for (const record of await this.#parts.records.listShares()) {
       const holding = await this.#register(parseCid(record.cid))
       holding.record = record
-      if (record.state === 'complete') this.#announceShare(holding)
+      this.#announcing.add(holding)
     }
     if (this.#parts.stack === null) return
+    this.#parts.stack.onAddressesChanged(() => this.#announcing.readdress())
+    this.#parts.stack.onListens((peerId) => {
+      for (const { dialling } of this.#holdings.values()) dialling?.listens(peerId)
+    })
     await this.#parts.stack.handleSwarm((frames, remote, signal) => this.#inbound(frames, remote, signal))
     this.#track(this.#keepConnected(this.#parts.stack))
   }
@@ -108,9 +117,13 @@ export class SwarmHost {
   async stop(): Promise<void> {
     const reason = new Error('the node is stopping')
     this.#stopped.abort(reason)
-    clearTimeout(this.#timer)
+    clearInterval(this.#sampler)
+    this.#announcing.stop()
     this.#uploads.stop()
-    for (const holding of this.#holdings.values()) holding.live?.close(reason)
+    for (const holding of this.#holdings.values()) {
+      holding.dialling?.stop()
+      holding.live?.close(reason)
+    }
     await Promise.allSettled(this.#tasks)
   }
 
@@ -134,6 +147,11 @@ export class SwarmHost {
     return [...this.#holdings.values()]
   }
 
+  /** Of a link, over the last seconds. */
+  rateOf(link: PeerLink): Rate {
+    return this.#rates.of(link, this.now())
+  }
+
   /** Opens a share for a job; `release` when the job ends. The live share is loaded from the store. */
   async hold(cid: ShareCid, signal: AbortSignal): Promise<{ holding: Holding; live: LiveShare; release: () => void }> {
     let holding = await this.#register(cid)
@@ -149,7 +167,7 @@ export class SwarmHost {
       released = true
       holding.holders--
       if (holding.holders === 0) {
-        this.#feed({ type: 'enoughPeers', cid: cid.text })
+        holding.dialling?.want(false)
         holding.live?.stopWanting()
       }
       this.#dropUnused(holding)
@@ -184,7 +202,7 @@ export class SwarmHost {
   /** A record was saved: the share is kept, served, and announced once it is complete. */
   kept(holding: Holding, record: ShareRecord): void {
     holding.record = record
-    if (record.state === 'complete') this.#announceShare(holding)
+    this.#announcing.add(holding)
   }
 
   /** For records made outside of a hold, as by `share`. A live copy that knew less is thrown away. */
@@ -198,18 +216,26 @@ export class SwarmHost {
   async removed(cid: string): Promise<void> {
     const holding = this.#holdings.get(cid)
     if (holding === undefined) return
+    const blockCount = holding.record?.blockCount ?? null
     holding.record = null
-    this.#feed({ type: 'shareRemoved', cid })
-    await this.#parts.stack?.stopProviding(holding.rendezvous)
+    this.#announcing.remove(holding)
+    await this.#announcing.takeBack(holding, blockCount)
+    await this.#remembered.forget(cid)
     this.#dropUnused(holding)
   }
 
-  /** Looks for peers until `release`, dialling `hints` first. */
-  seek(holding: Holding, hints: SwarmTarget[]): void {
-    if (this.#parts.stack === null) return
-    for (const hint of hints) this.#consider(holding, hint)
-    this.#feed({ type: 'shareAdded', cid: holding.cid.text, role: 'downloader', announcedMs: null, wallNow: Date.now() })
-    this.#feed({ type: 'wantPeers', cid: holding.cid.text })
+  /** Looks for peers until `release`, trying those first that the user or the link names. */
+  seek(holding: Holding, named: { peer: FoundPeer; source: ContactSource }[]): void {
+    const contacts = this.#contactsOf(holding)
+    if (contacts === null) return
+    this.#announcing.add(holding)
+    for (const { peer, source } of named) contacts.found(peer, source)
+    contacts.want(true)
+    if (holding.record === null) return
+    const recall = async (): Promise<void> => {
+      for (const peer of await this.#remembered.of(holding.cid.text)) contacts.found(peer, 'known')
+    }
+    this.#track(recall())
   }
 
   // Inbound and outbound sessions.
@@ -230,8 +256,8 @@ export class SwarmHost {
   }
 
   #linkInit(stack: Stack, frames: FrameStream, remote: Remote): LinkInit {
-    const { pool, limiter } = this.#parts
-    const shared = { budget: this.#budget, limiter, allocate: pool.buffers.take, primitives: nodePrimitives }
+    const { pool, limiter, pex } = this.#parts
+    const shared = { budget: this.#budget, limiter, allocate: pool.buffers.take, primitives: nodePrimitives, isDiscreet: !pex }
     return { frames, remote, self: stack.peerIdBytes, ...shared }
   }
 
@@ -246,24 +272,28 @@ export class SwarmHost {
     const peer = link.remote.peerId
     holding.linking++
     const live = await this.#welcome(holding, link, saidShape)
-    if (live === null || holding.live !== live) {
+    if (live === null || live === 'full' || holding.live !== live) {
       holding.linking--
+      const others = holding.dialling?.refused(link, live === 'full') ?? []
       this.#dropUnused(holding)
-      link.goodbye(0).catch(() => {}) // heard of by the line below
+      link.goodbye(0, others).catch(() => {}) // heard of by the line below
       await link.run(NOBODY, this.#stopped.signal)
       return
     }
     this.#parts.stack?.trust(peer)
     this.#uploads.join(live, link)
     this.#parts.log.debug('peer joined', { peer, direction: link.remote.direction })
+    const contacts = this.#contactsOf(holding)
     try {
       const running = live.attach(link, this.#stopped.signal)
+      contacts?.joined(link)
       holding.linking--
       if (holding.record === null && holding.holders === 0) this.#dropUnused(holding) // the last job ended meanwhile
       const reason = await running
       if (reason.strike !== 'none') this.#strike(link, reason.strike)
     } finally {
       this.#uploads.leave(live, link)
+      contacts?.left(link)
       this.#ended.bytesIn += link.stats.bytesIn
       this.#ended.bytesOut += link.stats.bytesOut
       this.#dropUnused(holding)
@@ -271,7 +301,7 @@ export class SwarmHost {
   }
 
   /** The live share that a link is to be attached to, at once; null when the link is not wanted. */
-  async #welcome(holding: Holding, link: PeerLink, saidShape: boolean): Promise<LiveShare | null> {
+  async #welcome(holding: Holding, link: PeerLink, saidShape: boolean): Promise<LiveShare | 'full' | null> {
     let live: LiveShare
     try {
       live = await this.#liveOf(holding)
@@ -280,12 +310,20 @@ export class SwarmHost {
       return null
     }
     const { peerId } = link.remote
-    for (let other = live.linkOf(peerId); other !== undefined; other = live.linkOf(peerId)) {
-      if (!this.#replaces(link, other)) return null
-      await other.goodbye(0)
+    for (;;) {
+      const other = live.linkOf(peerId)
+      if (other !== undefined) {
+        if (!this.#replaces(link, other)) return null
+        await other.goodbye(0)
+      } else if (live.links.length >= SWARM.peersPerShareMax) {
+        // Two that have everything have nothing to say to each other.
+        const idle = live.isComplete ? live.links.find(({ remote }) => live.blocksOf(remote.peerId) === null) : undefined
+        if (idle === undefined) return 'full'
+        await idle.goodbye(0)
+      } else break
     }
     if (this.#holdings.get(holding.cid.text) !== holding) return null // let go of meanwhile
-    return live.links.length < SWARM.peersPerShareMax && (!saidShape || live.knowsShape()) ? live : null
+    return !saidShape || live.knowsShape() ? live : null
   }
 
   /** Of two streams between the same peers, the one that the smaller peer id opened stays; both sides decide alike. */
@@ -305,43 +343,34 @@ export class SwarmHost {
     if (this.#score.isBanned(peerId, group, now)) this.#parts.stack?.ban(peerId, now + (kind === 'fatal' ? SCORE.banFatalMs : SCORE.banMs))
   }
 
-  /** Takes note of a possible peer and dials it if there is room. */
-  #consider(holding: Holding, found: SwarmTarget): void {
-    const stack = this.#parts.stack
-    if (stack === null || found.peerId === stack.peerId || this.#stopped.signal.aborted) return
-    const now = this.now()
-    if ((holding.retryAt.get(found.peerId) ?? 0) > now || holding.dialling.has(found.peerId)) return
-    if (holding.live?.linkOf(found.peerId) !== undefined || holding.dialling.size >= DIALS_AT_ONCE_MAX) return
-    if ((holding.live?.links.length ?? 0) >= SWARM.peersPerShareMax || this.#score.isBanned(found.peerId, '', now)) return
-    if (holding.retryAt.size >= NETWORK.dialsPerFindMax * 4) holding.retryAt.clear()
-    holding.dialling.add(found.peerId)
-    this.#track(this.#dial(stack, holding, found))
+  /** The peers of a share; null without a network, or when the share is not open any more. */
+  #contactsOf(holding: Holding): Dialling | null {
+    const { stack, log, pex } = this.#parts
+    if (stack === null || this.#stopped.signal.aborted || this.#holdings.get(holding.cid.text) !== holding) return null
+    holding.dialling ??= new Dialling(holding, {
+      stack,
+      linkInit: (frames, remote) => this.#linkInit(stack, frames, remote),
+      log,
+      now: this.now,
+      isExchanging: pex,
+      isBanned: (peerId) => this.#score.isBanned(peerId, '', this.now()),
+      load: () => this.#liveOf(holding),
+      onLink: (link, saidShape) => this.#track(this.#runLink(holding, link, saidShape)),
+      onIdle: () => this.#dropUnused(holding),
+      onWant: (isWanting) => this.#announcing.want(holding, isWanting),
+      track: (task) => this.#track(task),
+      signal: this.#stopped.signal,
+    })
+    return holding.dialling
   }
 
-  async #dial(stack: Stack, holding: Holding, found: SwarmTarget): Promise<void> {
-    let link: PeerLink | null = null
-    let saidShape = false
-    holding.linking++
-    try {
-      const signal = AbortSignal.any([this.#stopped.signal, holding.ended.signal, AbortSignal.timeout(WAITS.dialMs)])
-      const { frames, remote } = await stack.openSwarm(found, signal)
-      saidShape = (await this.#liveOf(holding)).knowsShape()
-      link = await PeerLink.connect({
-        ...this.#linkInit(stack, frames, remote),
-        rootMultihash: multihashOf(holding.cid),
-        rendezvous: holding.rendezvous,
-        knowsShape: saidShape,
-        signal,
-      })
-    } catch (error) {
-      this.#parts.log.debug('a peer could not be reached', { peer: found.peerId, error })
-      holding.retryAt.set(found.peerId, this.now() + RETRY_DIAL_MS)
-    } finally {
-      holding.dialling.delete(found.peerId)
-      holding.linking--
+  /** Looks at how fast links are, and who is worth remembering. */
+  #sample(): void {
+    for (const { cid, record, live, dialling } of this.#holdings.values()) {
+      if (live === null || live.links.length === 0) continue
+      this.#rates.sample(live.links, this.now())
+      if (record !== null && dialling !== null) this.#track(this.#remembered.note(cid.text, dialling.useful()))
     }
-    if (link === null) this.#dropUnused(holding)
-    else this.#track(this.#runLink(holding, link, saidShape))
   }
 
   /** Dials the entrances of the network whenever the node stands alone. */
@@ -352,63 +381,6 @@ export class SwarmHost {
       else await stack.connectBootstrap(AbortSignal.any([signal, AbortSignal.timeout(WAITS.dialMs)])).catch(() => 0) // tried again below
       await delay(waitMs, undefined, { signal, ref: false }).catch(() => {}) // aborted: the loop ends
     }
-  }
-
-  // Announcing and finding.
-
-  #announceShare(holding: Holding): void {
-    const { cid, record } = holding
-    this.#feed({ type: 'shareAdded', cid: cid.text, role: 'seeder', announcedMs: record?.announcedMs ?? null, wallNow: Date.now() })
-  }
-
-  #feed(event: AnnounceEvent): void {
-    if (this.#parts.stack === null || this.#stopped.signal.aborted) return
-    for (const action of this.#announce.handle(event, this.now())) this.#perform(this.#parts.stack, action)
-    clearTimeout(this.#timer)
-    const at = this.#announce.nextTimeout()
-    if (at === undefined) return
-    const waitMs = Math.min(2 ** 31 - 1, Math.max(1, Math.ceil(at - this.now())))
-    this.#timer = setTimeout(() => this.#feed({ type: 'tick' }), waitMs)
-    this.#timer.unref()
-  }
-
-  #perform(stack: Stack, action: AnnounceAction): void {
-    const holding = this.#holdings.get(action.cid)
-    if (holding === undefined) return
-    if (action.type === 'provide') this.#track(this.#provide(stack, holding))
-    else if (action.type === 'find') this.#track(this.#find(stack, holding))
-    else this.#track(stack.stopProviding(holding.rendezvous))
-  }
-
-  async #provide(stack: Stack, holding: Holding): Promise<void> {
-    let told = 0
-    try {
-      told = await stack.provide(holding.rendezvous, AbortSignal.any([this.#stopped.signal, AbortSignal.timeout(WAITS.provideMs)]))
-    } catch (error) {
-      this.#parts.log.debug('announcing failed', { error })
-    }
-    if (this.#stopped.signal.aborted) return
-    if (this.#holdings.get(holding.cid.text) !== holding) return await stack.stopProviding(holding.rendezvous) // let go of meanwhile
-    if (told > 0 && holding.record !== null) {
-      holding.record = { ...holding.record, announcedMs: Date.now() }
-      await this.#parts.records.setAnnounced(holding.cid.text, holding.record.announcedMs ?? 0)
-    }
-    this.#feed({ type: 'provideDone', cid: holding.cid.text, ok: told > 0 })
-  }
-
-  async #find(stack: Stack, holding: Holding): Promise<void> {
-    holding.findsRunning++
-    try {
-      const signal = AbortSignal.any([this.#stopped.signal, AbortSignal.timeout(WAITS.findMs)])
-      if (stack.connections().length === 0) await stack.connectBootstrap(signal)
-      for await (const found of stack.find(holding.rendezvous, signal)) this.#consider(holding, found)
-    } catch (error) {
-      this.#parts.log.debug('looking for seeders failed', { error })
-    } finally {
-      holding.findsRunning--
-      holding.findsDone++
-    }
-    this.#feed({ type: 'findDone', cid: holding.cid.text, live: (holding.live?.links.length ?? 0) + holding.dialling.size })
   }
 
   // Bookkeeping.
@@ -427,11 +399,9 @@ export class SwarmHost {
       loading: null,
       holders: 0,
       linking: 0,
-      dialling: new Set(),
-      retryAt: new Map(),
+      dialling: null,
       findsRunning: 0,
       findsDone: 0,
-      ended: new AbortController(),
     }
     this.#holdings.set(cid.text, holding)
     this.#byRendezvous.set(toHex(rendezvous), holding)
@@ -463,6 +433,7 @@ export class SwarmHost {
       onRequest: (share, link, level, index) => this.#uploads.requested(share, link, level, index),
       onCancel: (share, link, level, index) => this.#uploads.cancelled(share, link, level, index),
       onSole: (share, leafCount) => this.#uploads.sole(share, leafCount),
+      onPeers: (share, link, peers) => this.#holdings.get(share.cid.text)?.dialling?.told(link, peers),
       onBadBlock: (_share, link) => {
         this.#strike(link, 'fatal')
         this.#track(link.goodbye(0))
@@ -476,14 +447,15 @@ export class SwarmHost {
     if (holding.record !== null && (holding.linking > 0 || (holding.live?.links.length ?? 0) > 0)) return
     this.#closeLive(holding)
     if (holding.record !== null || holding.loading !== null || this.#holdings.get(holding.cid.text) !== holding) return
-    this.#feed({ type: 'shareRemoved', cid: holding.cid.text })
-    holding.ended.abort(new Error('the share was let go of'))
+    this.#announcing.remove(holding)
     this.#holdings.delete(holding.cid.text)
     this.#byRendezvous.delete(toHex(holding.rendezvous))
   }
 
   #closeLive(holding: Holding): void {
     const live = holding.live
+    holding.dialling?.stop()
+    holding.dialling = null
     if (live === null) return
     holding.live = null
     live.close(new Error('the share was closed'))

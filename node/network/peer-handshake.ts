@@ -19,19 +19,21 @@ interface Ends {
   /** Our peer-id multihash. */
   self: Uint8Array
   primitives: Primitives
+  /** Ask the peer to tell nobody of us. */
+  isDiscreet?: boolean
 }
 
 /** Says HELLO and checks the WELCOME. Throws NetworkError UNKNOWN_SHARE, REFUSED, TIMEOUT or CLOSED. */
 export async function sayHello(
   ends: Ends & { rootMultihash: Uint8Array; rendezvous: Uint8Array; knowsShape: boolean },
   signal: AbortSignal,
-): Promise<{ peerKnowsShape: boolean }> {
-  const { frames, remote, self, primitives, rootMultihash } = ends
+): Promise<{ peerKnowsShape: boolean; peerIsDiscreet: boolean }> {
+  const { frames, remote, self, primitives, rootMultihash, knowsShape, isDiscreet = false } = ends
   try {
     return await withDeadline(signal, async (deadline) => {
       frames.setBufferLimit?.(() => WIRE.helloBytesMax + WIRE.unreadSlackBytes) // the first frames of the session may follow at once
       const proof = await helloProof(primitives, rootMultihash, 'request', self, remote.peerIdBytes)
-      await frames.write(encodeMessage({ type: 'hello', rendezvous: ends.rendezvous, proof, knowsShape: ends.knowsShape }), deadline)
+      await frames.write(encodeMessage({ type: 'hello', rendezvous: ends.rendezvous, proof, knowsShape, isDiscreet }), deadline)
       const expected = await helloProof(primitives, rootMultihash, 'response', remote.peerIdBytes, self)
       const answer = await readFirst(frames, deadline)
       if (answer.type === 'goodbye') {
@@ -40,7 +42,7 @@ export async function sayHello(
       }
       if (answer.type !== 'welcome') throw new RemoteError('BAD_HELLO', `${answer.type} instead of welcome`)
       if (!proofsEqual(answer.proof, expected)) throw new RemoteError('BAD_HELLO', 'welcome with a wrong proof')
-      return { peerKnowsShape: answer.knowsShape }
+      return { peerKnowsShape: answer.knowsShape, peerIsDiscreet: answer.isDiscreet === true }
     })
   } catch (error) {
     await endStream(frames)
@@ -53,8 +55,8 @@ export async function sayHello(
 export async function answerHello<T extends { rootMultihash: Uint8Array; knowsShape: boolean }>(
   ends: Ends & { lookup: (rendezvous: Uint8Array) => T | null },
   signal: AbortSignal,
-): Promise<{ share: T; saidShape: boolean; peerKnowsShape: boolean } | null> {
-  const { frames, remote, self, primitives } = ends
+): Promise<{ share: T; saidShape: boolean; peerKnowsShape: boolean; peerIsDiscreet: boolean } | null> {
+  const { frames, remote, self, primitives, isDiscreet = false } = ends
   try {
     return await withDeadline(signal, async (deadline) => {
       frames.setBufferLimit?.(() => WIRE.helloBytesMax)
@@ -70,8 +72,8 @@ export async function answerHello<T extends { rootMultihash: Uint8Array; knowsSh
       }
       const proof = await helloProof(primitives, root, 'response', self, remote.peerIdBytes)
       const saidShape = share.knowsShape // `share` may learn it while we write
-      await frames.write(encodeMessage({ type: 'welcome', proof, knowsShape: saidShape }), deadline)
-      return { share, saidShape, peerKnowsShape: hello.knowsShape }
+      await frames.write(encodeMessage({ type: 'welcome', proof, knowsShape: saidShape, isDiscreet }), deadline)
+      return { share, saidShape, peerKnowsShape: hello.knowsShape, peerIsDiscreet: hello.isDiscreet === true }
     })
   } catch (error) {
     if (error instanceof RemoteError && !signal.aborted) await writeGoodbye(frames, error.code)

@@ -59,6 +59,8 @@ export interface LinkInit {
   budget: CreditBudget
   /** Caps and counts what all links of the process send and receive. */
   limiter?: RateLimiter
+  /** Ask the peer to tell nobody of us. */
+  isDiscreet?: boolean
   /** Memory for a block that comes in: an array of exactly that size that covers all of its memory. */
   allocate?: (sizeBytes: number) => Uint8Array
 }
@@ -68,7 +70,10 @@ const TICK_MS = 1_000
 /** A proved session with one peer about one share. Use: connect or accept, learnShape if it is known, run. */
 export class PeerLink {
   readonly remote: Remote
-  readonly stats: { bytesIn: number; bytesOut: number; openedMs: number }
+  /** It asked us to tell nobody of it. */
+  readonly peerIsDiscreet: boolean
+  /** `verifiedBlocks` is counted by whoever verifies them. */
+  readonly stats: { bytesIn: number; bytesOut: number; openedMs: number; verifiedBlocks: number }
   readonly #frames: FrameChannel
   readonly #allocate: (sizeBytes: number) => Uint8Array
   readonly #session: Session
@@ -90,14 +95,17 @@ export class PeerLink {
   readonly #stop = new AbortController()
   #closing: CloseReason | null = null
   #farewell: RemoteCode | number | null = null
+  readonly #lastWords: Message[] = []
   #farewellTimer: NodeJS.Timeout | null = null
   #bug: { error: unknown } | null = null
   readonly #ended = Promise.withResolvers<void>()
 
-  private constructor(init: LinkInit, saidShape: boolean, peerKnowsShape: boolean) {
+  private constructor(init: LinkInit, said: { saidShape: boolean; peerKnowsShape: boolean; peerIsDiscreet: boolean }) {
     const now = performance.now()
+    const { saidShape, peerKnowsShape } = said
+    this.peerIsDiscreet = said.peerIsDiscreet
     this.remote = init.remote
-    this.stats = { bytesIn: 0, bytesOut: 0, openedMs: now }
+    this.stats = { bytesIn: 0, bytesOut: 0, openedMs: now, verifiedBlocks: 0 }
     this.#frames = init.frames
     this.#allocate = init.allocate ?? ((sizeBytes) => new Uint8Array(sizeBytes))
     this.#limiter = init.limiter ?? null
@@ -114,8 +122,8 @@ export class PeerLink {
   static async connect(
     init: LinkInit & { rootMultihash: Uint8Array; rendezvous: Uint8Array; knowsShape: boolean; signal: AbortSignal },
   ): Promise<PeerLink> {
-    const { peerKnowsShape } = await sayHello(init, init.signal)
-    return new PeerLink(init, init.knowsShape, peerKnowsShape)
+    const said = await sayHello(init, init.signal)
+    return new PeerLink(init, { saidShape: init.knowsShape, ...said })
   }
 
   /** Inbound: reads HELLO and answers. Null when it was refused; RemoteError when the peer broke the protocol. The channel is ended then. */
@@ -125,7 +133,7 @@ export class PeerLink {
     const answered = await answerHello(init, init.signal)
     if (answered === null) return null
     // Taken before the answer went out, so it is what the peer was told.
-    return { link: new PeerLink(init, answered.saidShape, answered.peerKnowsShape), share: answered.share }
+    return { link: new PeerLink(init, answered), share: answered.share }
   }
 
   /** Whether the peer holds the root node, so that it can be asked for it and told positions. */
@@ -236,8 +244,9 @@ export class PeerLink {
     if (this.#closing === null) this.#perform([{ type: 'send', message: { type: 'pex', peers } }])
   }
 
-  /** Ends the session with this code as the last word. Resolves when run() is through. */
-  async goodbye(code: number): Promise<void> {
+  /** Ends the session with this code as the last word, after telling the peer of `others`. Resolves when run() is through. */
+  async goodbye(code: number, others: ExchangedPeer[] = []): Promise<void> {
+    if (this.#closing === null && others.length > 0) this.#lastWords.push({ type: 'pex', peers: others })
     this.#end({ code: 'NORMAL', strike: 'none', message: `we said goodbye with code ${code}` }, code)
     if (this.#handlers !== null) await this.#ended.promise
   }
@@ -291,6 +300,7 @@ export class PeerLink {
         await this.#write(frames)
       }
       if (this.#farewell === null) return
+      for (const message of this.#lastWords) await this.#frames.write([encodeMessage(message)], this.#stop.signal)
       await writeGoodbye(this.#frames, this.#farewell)
       // The read loop goes on until the peer has closed its side too, so that the last word is not lost; not for long.
       await this.#frames.close(AbortSignal.timeout(FAREWELL_MS))

@@ -19,6 +19,8 @@ import { KnownPeers } from './known-peers.ts'
 import { createNode } from './libp2p-node.ts'
 import { Neighbours } from './neighbours.ts'
 import { asError, asNetworkError, NetworkError } from './network-error.ts'
+import { OwnAddresses } from './own-addresses.ts'
+import { dialableAddresses, mayPass } from './passing-on.ts'
 import { type NetworkPlan, networkPlan } from './plan.ts'
 import type { Remote } from './remote.ts'
 
@@ -55,6 +57,16 @@ export interface Stack {
   stopProviding(rendezvous: Uint8Array): Promise<void>
   find(rendezvous: Uint8Array, signal: AbortSignal): AsyncIterable<FoundPeer>
   connections(): { peerId: string; address: string; direction: 'inbound' | 'outbound'; openedMs: number }[]
+  /** Where others may dial a connected peer, as far as we know; without peer ids. */
+  dialableAddresses(peerId: string): string[]
+  /** Calls `listener` when this node listens elsewhere than before, or than when it last ran. */
+  onAddressesChanged(listener: () => void): void
+  /** Calls `listener` whenever a connected peer has told where it listens. */
+  onListens(listener: (peerId: string) => void): void
+  /** Whether this address may be told to, or taken from, a peer at `seenAt`. */
+  mayPass(address: string, seenAt: string): boolean
+  /** The user named these addresses: no dial budget applies to them. */
+  trustAddresses(peer: FoundPeer): void
   dht(): { name: string; peers: number; mode: 'client' | 'server' }[]
   /** Provider records of others that this node holds. */
   recordCount(): number
@@ -103,7 +115,8 @@ export async function createStack(options: StackOptions): Promise<Stack> {
       cause,
     })
   }
-  return new NodeStack({ node, plan, dhts, budget, gater, known, neighbours, entrances, log })
+  const own = new OwnAddresses({ node, datastore, log })
+  return new NodeStack({ node, plan, dhts, budget, gater, known, own, neighbours, entrances, log })
 }
 
 interface Parts {
@@ -113,6 +126,7 @@ interface Parts {
   budget: DialBudget
   gater: Gater
   known: KnownPeers
+  own: OwnAddresses
   /** Null without mDNS. */
   neighbours: Neighbours | null
   entrances: Multiaddr[]
@@ -124,10 +138,13 @@ class NodeStack implements Stack {
   readonly peerIdBytes: Uint8Array
   readonly #parts: Parts
   readonly #stopping = new AbortController()
+  /** What connected peers say that they listen on. */
+  readonly #listens = new Map<string, string[]>()
   #stopped: Promise<void> | undefined
 
   constructor(parts: Parts) {
     this.#parts = parts
+    parts.node.addEventListener('peer:disconnect', ({ detail }) => void this.#listens.delete(detail.toString()))
     this.peerId = parts.node.peerId.toString()
     this.peerIdBytes = parts.node.peerId.toMultihash().bytes
   }
@@ -183,6 +200,34 @@ class NodeStack implements Stack {
     }))
   }
 
+  dialableAddresses(peerId: string): string[] {
+    const seen = this.#parts.node.getConnections(peerIdFromString(peerId)).map(remoteOf)
+    return dialableAddresses(seen, this.#listens.get(peerId) ?? [])
+  }
+
+  onAddressesChanged(listener: () => void): void {
+    this.#parts.own.onChange(listener)
+  }
+
+  onListens(listener: (peerId: string) => void): void {
+    const { node } = this.#parts
+    node.addEventListener('peer:identify', ({ detail }) => {
+      if (node.getConnections(detail.peerId).length === 0) return
+      const told = detail.listenAddrs.slice(0, NETWORK.listenAddressesMax).map((address) => address.toString())
+      this.#listens.set(detail.peerId.toString(), told)
+      listener(detail.peerId.toString())
+    })
+  }
+
+  mayPass(address: string, seenAt: string): boolean {
+    return mayPass(address, seenAt, this.#parts.plan.anyAddress)
+  }
+
+  trustAddresses({ peerId, addresses }: FoundPeer): void {
+    for (const text of addresses.slice(0, WIRE.addressesPerPeerMax))
+      for (const address of parseQuietly(text, peerId)) this.#parts.budget.trustAddress(address)
+  }
+
   dht(): { name: string; peers: number; mode: 'client' | 'server' }[] {
     return this.#parts.dhts.status()
   }
@@ -232,6 +277,7 @@ class NodeStack implements Stack {
     const { node, known, log } = this.#parts
     this.#stopping.abort(new NetworkError('CLOSED', 'the network is stopping'))
     this.#parts.neighbours?.stop()
+    this.#parts.own.stop()
     await known.close()
     const late = Promise.withResolvers<void>()
     const timer = setTimeout(late.resolve, WAITS.stopMs)
@@ -250,7 +296,7 @@ class NodeStack implements Stack {
     if (open !== undefined) return open
     const addresses = target.addresses.slice(0, WIRE.addressesPerPeerMax).flatMap((text) => parseQuietly(text, target.peerId))
     if (addresses.length === 0) throw new NetworkError('BAD_ADDRESS', 'no address of this peer can be used')
-    if (target.isGiven === true) for (const address of addresses) budget.trustAddress(address)
+    if (target.isGiven === true) this.trustAddresses(target)
     const refusals = addresses.map((address) => budget.refusal(address))
     if (refusals.every((refusal) => refusal !== null)) throw new NetworkError('BUDGET', `not dialled: ${refusals[0]}`)
     try {

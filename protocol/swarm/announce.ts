@@ -18,13 +18,17 @@ export interface AnnounceLimits {
   findIntervalMinMs: number
   findIntervalMaxMs: number
   sharesAtOnceMax: number
+  blockRecordsMax: number
 }
 
 export type AnnounceRole = 'seeder' | 'downloader'
 
+/** What is announced: the share alone, or each of its blocks as well. */
+export type AnnounceKeys = 'share' | 'blocks'
+
 export type AnnounceEvent =
   /** Also when the role changes. `announcedMs` and `wallNow` are wall-clock times. */
-  | { type: 'shareAdded'; cid: string; announcedMs: number | null; role: AnnounceRole; wallNow: number }
+  | { type: 'shareAdded'; cid: string; announcedMs: number | null; role: AnnounceRole; wallNow: number; blockCount?: number | null }
   | { type: 'shareRemoved'; cid: string }
   | { type: 'provideDone'; cid: string; ok: boolean }
   /** A look-up is over; `live` peers of the share could be reached. */
@@ -35,10 +39,7 @@ export type AnnounceEvent =
   | { type: 'addressesChanged' }
   | { type: 'tick' }
 
-export interface AnnounceAction {
-  type: 'provide' | 'find' | 'stopProviding'
-  cid: string
-}
+export type AnnounceAction = { type: 'find' | 'stopProviding'; cid: string } | { type: 'provide'; cid: string; keys: AnnounceKeys }
 
 /** One recurring job of a share. */
 interface Job {
@@ -52,6 +53,7 @@ interface Job {
 
 interface Share {
   role: AnnounceRole
+  keys: AnnounceKeys
   provide: Job
   find: Job
   /** There may be a record of ours out there. */
@@ -64,14 +66,16 @@ interface Share {
 export class Announce {
   readonly #limits: AnnounceLimits
   readonly #random: () => number
+  readonly #keys: AnnounceKeys
   readonly #shares = new Map<string, Share>()
   #providing = 0
   #finding = 0
 
   /** `random` returns a number in [0, 1): it spreads what would otherwise come due together. */
-  constructor(limits: AnnounceLimits, random: () => number) {
+  constructor(limits: AnnounceLimits, random: () => number, keys: AnnounceKeys = 'share') {
     this.#limits = limits
     this.#random = random
+    this.#keys = keys
   }
 
   /** Feed one event; perform all actions before the next. */
@@ -106,9 +110,10 @@ export class Announce {
       assert(role === 'downloader' || provide.isRunning || provide.dueMs !== null, 'a seeder without a plan')
   }
 
-  #add({ cid, announcedMs, role, wallNow }: Extract<AnnounceEvent, { type: 'shareAdded' }>, now: number): void {
+  #add({ cid, announcedMs, role, wallNow, blockCount = null }: Extract<AnnounceEvent, { type: 'shareAdded' }>, now: number): void {
     const { freshMs, intervalMs, downloaderAfterMs, findIntervalMinMs, retryMinMs } = this.#limits
     const known = this.#shares.get(cid)
+    const keys = blockCount !== null && blockCount <= this.#limits.blockRecordsMax ? this.#keys : 'share'
     // A clock that was set back makes the last time look like one to come: then we do not trust it.
     const ageMs = announcedMs === null || announcedMs > wallNow ? Number.POSITIVE_INFINITY : wallNow - announcedMs
     const isFresh = ageMs < freshMs
@@ -116,10 +121,12 @@ export class Announce {
     if (known !== undefined) {
       if (known.role === 'downloader' && role === 'seeder' && !known.wasProvided) known.provide.dueMs = now
       known.role = role
+      known.keys = keys
       return
     }
     this.#shares.set(cid, {
       role,
+      keys,
       provide: { dueMs, isRunning: false, startedMs: Number.NEGATIVE_INFINITY, backoffMs: retryMinMs },
       find: { dueMs: null, isRunning: false, startedMs: Number.NEGATIVE_INFINITY, backoffMs: findIntervalMinMs },
       wasProvided: announcedMs !== null,
@@ -160,8 +167,11 @@ export class Announce {
         this.#found(share, event.live, now)
         return
       case 'wantPeers':
-        if (share.find.dueMs !== null) return
-        share.find.dueMs = Math.max(now, share.find.startedMs + this.#limits.findIntervalMinMs) // wanting on and off is no way around
+        // Wanting on and off is no way around the shortest interval; wanting more than before shortens a longer one.
+        share.find.dueMs = Math.min(
+          share.find.dueMs ?? Number.POSITIVE_INFINITY,
+          Math.max(now, share.find.startedMs + this.#limits.findIntervalMinMs),
+        )
         share.find.backoffMs = this.#limits.findIntervalMinMs
         return
       case 'enoughPeers':
@@ -205,8 +215,11 @@ export class Announce {
       if (kind === 'provide') {
         this.#providing++
         share.wasProvided = true
-      } else this.#finding++
-      actions.push({ type: kind, cid })
+        actions.push({ type: kind, cid, keys: share.keys })
+      } else {
+        this.#finding++
+        actions.push({ type: kind, cid })
+      }
     }
   }
 

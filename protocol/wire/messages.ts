@@ -30,8 +30,8 @@ export type HaveForm =
 
 /** One frame. Byte fields of a decoded message are views of the frame that it came from. */
 export type Message =
-  | { type: 'hello'; rendezvous: Uint8Array; proof: Uint8Array; knowsShape: boolean }
-  | { type: 'welcome'; proof: Uint8Array; knowsShape: boolean }
+  | { type: 'hello'; rendezvous: Uint8Array; proof: Uint8Array; knowsShape: boolean; isDiscreet?: boolean }
+  | { type: 'welcome'; proof: Uint8Array; knowsShape: boolean; isDiscreet?: boolean }
   | { type: 'have'; have: HaveForm }
   | { type: 'request' | 'absent' | 'cancel'; level: number; index: number }
   | { type: 'data'; level: number; index: number; total: number; offset: number; bytes: Uint8Array }
@@ -68,10 +68,10 @@ export function encodeMessage(message: Message): Uint8Array {
   switch (message.type) {
     case 'hello':
       assert(message.rendezvous.byteLength === HASH_BYTES && message.proof.byteLength === HASH_BYTES, 'hello takes two hashes of 32 bytes')
-      return join([TYPE.hello], message.rendezvous, message.proof, [message.knowsShape ? 1 : 0])
+      return join([TYPE.hello], message.rendezvous, message.proof, [flagsOf(message)])
     case 'welcome':
       assert(message.proof.byteLength === HASH_BYTES, 'welcome takes a proof of 32 bytes')
-      return join([TYPE.welcome], message.proof, [message.knowsShape ? 1 : 0])
+      return join([TYPE.welcome], message.proof, [flagsOf(message)])
     case 'have':
       return encodeHave(message.have)
     case 'request':
@@ -123,9 +123,9 @@ export function decodeMessage(frame: Uint8Array): Message {
 function decodeControl(type: number, reader: Reader): Message {
   switch (type) {
     case TYPE.hello:
-      return { type: 'hello', rendezvous: reader.bytes(HASH_BYTES), proof: reader.bytes(HASH_BYTES), knowsShape: readFlags(reader) }
+      return { type: 'hello', rendezvous: reader.bytes(HASH_BYTES), proof: reader.bytes(HASH_BYTES), ...readFlags(reader) }
     case TYPE.welcome:
-      return { type: 'welcome', proof: reader.bytes(HASH_BYTES), knowsShape: readFlags(reader) }
+      return { type: 'welcome', proof: reader.bytes(HASH_BYTES), ...readFlags(reader) }
     case TYPE.have:
       return { type: 'have', have: decodeHave(reader) }
     case TYPE.request:
@@ -153,7 +153,19 @@ function decodeControl(type: number, reader: Reader): Message {
 }
 
 // Bits other than the first are for later versions and mean nothing yet.
-const readFlags = (reader: Reader): boolean => (reader.u8() & 1) === 1
+interface Flags {
+  /** The sender holds the root node. */
+  knowsShape: boolean
+  /** Nobody is to be told of the sender. */
+  isDiscreet?: boolean
+}
+
+const flagsOf = ({ knowsShape, isDiscreet = false }: Flags): number => (knowsShape ? 1 : 0) | (isDiscreet ? 2 : 0)
+
+function readFlags(reader: Reader): Flags {
+  const flags = reader.u8()
+  return { knowsShape: (flags & 1) !== 0, ...((flags & 2) !== 0 && { isDiscreet: true }) }
+}
 
 function decodeData(reader: Reader): Message {
   const level = reader.u8()

@@ -401,6 +401,18 @@ describe('with a daemon', () => {
     expect(terminal.out.stderr).not.toContain('Ctrl-C')
   })
 
+  it('shows who gives how much of what, and what is unfinished', async () => {
+    const terminal = await makeTerminal()
+    await serveFor(terminal.home, fakeApi())
+    expect(await terminal.run('peers')).toBe(EXIT.ok)
+    const [titles, row] = terminal.out.stdout.split('\n').map((line) => line.split(/ {2,}/))
+    expect(titles).toEqual(['PEER', 'WAY', 'FOR', 'SHARE', 'FROM', 'HAS', 'GAVE', 'IN', 'IN/S', 'OUT', 'OUT/S', 'ADDRESS'])
+    const cells = ['P2', 'outbound', '5 s', `…${CID.slice(-8)}`, 'exchange', 'all', '1 block', '1.00 KiB', '512 B', '0 B', '0 B']
+    expect(row).toEqual([...cells, '/ip4/127.0.0.1/tcp/1'])
+    expect(await terminal.run('status')).toBe(EXIT.ok)
+    expect(terminal.out.stdout).toMatch(/unfinished +1 share served as far as fetched: `shoal get` with the same link goes on/)
+  })
+
   it('waits for a stopped daemon to be gone', async () => {
     const terminal = await makeTerminal()
     const holder: { close?: () => Promise<void> } = {}

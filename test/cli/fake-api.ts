@@ -1,6 +1,6 @@
 /** A ShoalApi that does nothing real: records what it was asked and answers what a test tells it to. */
 import type { ShoalNode } from '../../cli/local-node.ts'
-import type { JobEvent, ShoalApi } from '../../node/control/api.ts'
+import type { JobEvent, PeerShare, ShoalApi } from '../../node/control/api.ts'
 
 export const CID = `bafybei${'a'.repeat(52)}`
 export const KEY = 'A'.repeat(47)
@@ -69,10 +69,14 @@ export function fakeApi(override: Partial<ShoalApi> = {}): FakeApi {
       const traffic = { bytesIn: 1, bytesOut: 2, rssBytes: 1_000_000 }
       const counts = { uptimeSeconds: 61, shares: 1, blocks: 2, connections: 3, swarmPeers: 1, jobs: 0 }
       const dht: { name: string; peers: number; mode: 'client' | 'server' }[] = [{ name: 'wan', peers: 5, mode: 'client' }]
-      return { peerId: 'P1', version: '0.1.0', network: 'test', addresses: ['/a'], dht, ...counts, ...traffic, rates, home: '/h', pid: 7 }
+      const where = { peerId: 'P1', version: '0.1.0', network: 'test', addresses: ['/a'], home: '/h', pid: 7 }
+      return { ...where, dht, ...counts, unfinished: { running: 0, waiting: 1 }, ...traffic, rates }
     },
     async peers() {
-      const shares = [{ cid: CID, bytesIn: 1024, bytesOut: 0, hasAll: true }]
+      const rates = { inBytesPerSecond: 512, outBytesPerSecond: 0 }
+      const shares: PeerShare[] = [
+        { cid: CID, bytesIn: 1024, bytesOut: 0, ...rates, hasAll: true, haveBlocks: 2, verifiedBlocks: 1, source: 'exchange' },
+      ]
       return [{ peerId: 'P2', address: '/ip4/127.0.0.1/tcp/1', direction: 'outbound', shares, connectedSeconds: 5 }]
     },
     async identity() {

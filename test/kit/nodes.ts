@@ -53,6 +53,8 @@ export class Nodes {
       listen: LISTEN,
       bootstrap: [],
       mdns: false,
+      pex: true,
+      announce: 'share' as const,
       logLevel: 'debug' as const,
       groupPrivate: false,
       uploadBytesPerSecond: null,

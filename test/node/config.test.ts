@@ -45,6 +45,16 @@ describe('the config', () => {
     expect(lifted).toMatchObject({ uploadBytesPerSecond: null, downloadBytesPerSecond: 65_536 })
   })
 
+  it('exchanges peers and announces shares unless told otherwise', async () => {
+    expect(await loadConfig({ home: '/nowhere', overrides: {} })).toMatchObject({ pex: true, announce: 'share' })
+    const home = await homeWith(JSON.stringify({ pex: false, announce: 'blocks' }))
+    expect(await loadConfig({ home, overrides: {} })).toMatchObject({ pex: false, announce: 'blocks' })
+    expect(await problemOf(await homeWith(JSON.stringify({ pex: 'no', announce: 'all' })))).toMatchObject({
+      code: 'BAD_CONFIG',
+      message: expect.stringMatching(/pex must.*announce must/),
+    })
+  })
+
   it('makes every complaint at once', async () => {
     const wrong = {
       network: 'No Spaces',

@@ -100,11 +100,13 @@ describe('the tree of a large share', () => {
       onRequest: () => {},
       onCancel: () => {},
       onSole: () => {},
+      onPeers: () => {},
       onBadBlock: () => expect.unreachable('an honest peer was blamed'),
     })
     const left = Promise.withResolvers<{ code: number; strike: 'none' }>()
     const link = {
       remote: { peerId: 'peer' },
+      stats: { verifiedBlocks: 0 },
       peerKnowsShape: true,
       learnShape: () => {},
       sendHave: () => {},

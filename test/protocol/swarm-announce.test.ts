@@ -95,6 +95,29 @@ describe('announce', () => {
     expect(finds).toBeLessThanOrEqual(3)
   })
 
+  it('looks again soon when peers are wanted anew, but not sooner than five seconds after the last time', () => {
+    const feed = office(() => 1)
+    feed(added('a', 'downloader', 1), 0)
+    feed({ type: 'wantPeers', cid: 'a' }, 0)
+    for (const now of [0, 5_000, 15_000, 35_000]) {
+      if (now > 0) expect(feed(tick, now)).toEqual(['find a'])
+      feed({ type: 'findDone', cid: 'a', live: 0 }, now)
+    }
+    expect(feed({ type: 'wantPeers', cid: 'a' }, 36_000)).toEqual([])
+    expect(feed(tick, 40_000)).toEqual(['find a'])
+    feed({ type: 'findDone', cid: 'a', live: 0 }, 40_000)
+    expect(feed(tick, 45_000)).toEqual(['find a'])
+  })
+
+  it('announces each block of a small share where that is wanted, and only the share of a large one', () => {
+    const announce = new Announce(ANNOUNCE, () => 0.5, 'blocks')
+    const add = (cid: string, blockCount: number | null): AnnounceAction[] =>
+      announce.handle({ type: 'shareAdded', cid, announcedMs: null, role: 'seeder', wallNow: WALL, blockCount }, 0)
+    expect(add('small', 64)).toEqual([{ type: 'provide', cid: 'small', keys: 'blocks' }])
+    expect(add('large', 65)).toEqual([{ type: 'provide', cid: 'large', keys: 'share' }])
+    expect(add('unknown', null)).toEqual([{ type: 'provide', cid: 'unknown', keys: 'share' }])
+  })
+
   it('changed addresses are announced for every share that was, once more even when a provide was under way', () => {
     const feed = office()
     feed(added('a', 'seeder', 1), 0)

@@ -29,9 +29,11 @@ const have: fc.Arbitrary<HaveForm> = fc.oneof(
 
 const block = { level: fc.integer({ min: 0, max: 255 }), index: u32 }
 
+const flags = fc.tuple(fc.boolean(), fc.boolean()).map(([knowsShape, isDiscreet]) => ({ knowsShape, ...(isDiscreet && { isDiscreet }) }))
+
 const message: fc.Arbitrary<Message> = fc.oneof(
-  fc.record({ type: fc.constant('hello' as const), rendezvous: hash, proof: hash, knowsShape: fc.boolean() }),
-  fc.record({ type: fc.constant('welcome' as const), proof: hash, knowsShape: fc.boolean() }),
+  fc.tuple(hash, hash, flags).map(([rendezvous, proof, said]) => ({ type: 'hello' as const, rendezvous, proof, ...said })),
+  fc.tuple(hash, flags).map(([proof, said]) => ({ type: 'welcome' as const, proof, ...said })),
   fc.record({ type: fc.constant('have' as const), have }),
   fc.record({ type: fc.constantFrom('request' as const, 'absent' as const, 'cancel' as const), ...block }),
   fc

@@ -1,0 +1,161 @@
+/**
+ * DRIVER of the announce machine, one for the whole node: provides what it keeps on the DHT, looks for peers, takes records back.
+ */
+import { formatCid, RAW, rendezvousDigest } from '../../protocol/cid.ts'
+import { ANNOUNCE, WAITS } from '../../protocol/limits.ts'
+import { Announce, type AnnounceAction, type AnnounceEvent, type AnnounceKeys } from '../../protocol/swarm/announce.ts'
+import { nodePrimitives } from '../crypto/primitives.ts'
+import type { Log } from '../log.ts'
+import type { FoundPeer, Stack } from '../network/stack.ts'
+import type { Records } from '../storage/records.ts'
+import type { Holding } from './holding.ts'
+import type { LiveShare } from './live-share.ts'
+
+export interface AnnouncingParts {
+  /** Null without a network: then nothing happens at all. */
+  stack: Stack | null
+  records: Records
+  log: Log
+  /** Whether small shares get a record for each block as well. */
+  keys: AnnounceKeys
+  now(): number
+  holding(cid: string): Holding | undefined
+  liveOf(holding: Holding): Promise<LiveShare>
+  onFound(holding: Holding, found: FoundPeer): void
+  /** A share was opened for its names and may not be needed any more. */
+  onIdle(holding: Holding): void
+  track(task: Promise<void>): void
+  signal: AbortSignal
+}
+
+export class Announcing {
+  readonly #parts: AnnouncingParts
+  readonly #machine: Announce
+  #timer: NodeJS.Timeout | undefined
+
+  constructor(parts: AnnouncingParts) {
+    this.#parts = parts
+    this.#machine = new Announce(ANNOUNCE, Math.random, parts.keys)
+  }
+
+  /** A share is kept, or about to be fetched: it is announced in its time. */
+  add({ cid, record }: Holding): void {
+    const blockCount = record?.blockCount ?? null
+    if (this.#parts.keys === 'blocks' && blockCount !== null && blockCount > ANNOUNCE.blockRecordsMax)
+      this.#parts.log.warn('a share is too large for a record of each block: only the share is announced', { blockCount })
+    this.#feed({
+      type: 'shareAdded',
+      cid: cid.text,
+      role: record?.state === 'complete' ? 'seeder' : 'downloader',
+      announcedMs: record?.announcedMs ?? null,
+      wallNow: Date.now(),
+      blockCount,
+    })
+  }
+
+  /** Whether the DHT is to be asked for peers, now and again. */
+  want({ cid }: Holding, isWanting: boolean): void {
+    this.#feed({ type: isWanting ? 'wantPeers' : 'enoughPeers', cid: cid.text })
+  }
+
+  /** What is announced names addresses that are ours no more. */
+  readdress(): void {
+    this.#feed({ type: 'addressesChanged' })
+  }
+
+  /** Announced no more. */
+  remove({ cid }: Holding): void {
+    this.#feed({ type: 'shareRemoved', cid: cid.text })
+  }
+
+  /** No DHT server of ours names us any more for this share and its blocks. */
+  async takeBack(holding: Holding, blockCount: number | null): Promise<void> {
+    const { stack, log } = this.#parts
+    if (stack === null) return
+    await stack.stopProviding(holding.rendezvous)
+    if (blockCount === null || blockCount > ANNOUNCE.blockRecordsMax) return
+    try {
+      for (const key of await this.#blockKeys(holding)) await stack.stopProviding(key)
+    } catch (error) {
+      log.warn('the names of the blocks of a share could not be read: records of them end by their age', { error })
+    }
+  }
+
+  stop(): void {
+    clearTimeout(this.#timer)
+  }
+
+  #feed(event: AnnounceEvent): void {
+    const { stack, signal, now } = this.#parts
+    if (stack === null || signal.aborted) return
+    for (const action of this.#machine.handle(event, now())) this.#perform(stack, action)
+    clearTimeout(this.#timer)
+    const at = this.#machine.nextTimeout()
+    if (at === undefined) return
+    const waitMs = Math.min(2 ** 31 - 1, Math.max(1, Math.ceil(at - now())))
+    this.#timer = setTimeout(() => this.#feed({ type: 'tick' }), waitMs)
+    this.#timer.unref()
+  }
+
+  #perform(stack: Stack, action: AnnounceAction): void {
+    const { holding: find, track } = this.#parts
+    const holding = find(action.cid)
+    if (holding === undefined) return
+    if (action.type === 'provide') track(this.#provide(stack, holding, action.keys))
+    else if (action.type === 'find') track(this.#find(stack, holding))
+    else track(stack.stopProviding(holding.rendezvous))
+  }
+
+  async #provide(stack: Stack, holding: Holding, keys: AnnounceKeys): Promise<void> {
+    const { signal, log, records } = this.#parts
+    const provide = (key: Uint8Array): Promise<number> =>
+      stack.provide(key, AbortSignal.any([signal, AbortSignal.timeout(WAITS.provideMs)]))
+    let told = 0
+    try {
+      told = await provide(holding.rendezvous)
+      if (keys === 'blocks' && told > 0) {
+        for (const key of await this.#blockKeys(holding)) if ((await provide(key)) === 0) break
+        this.#parts.onIdle(holding)
+      }
+    } catch (error) {
+      log.debug('announcing failed', { error })
+    }
+    if (signal.aborted) return
+    if (this.#parts.holding(holding.cid.text) !== holding) return await stack.stopProviding(holding.rendezvous) // let go of meanwhile
+    if (told > 0 && holding.record !== null) {
+      holding.record = { ...holding.record, announcedMs: Date.now() }
+      await records.setAnnounced(holding.cid.text, holding.record.announcedMs ?? 0)
+    }
+    this.#feed({ type: 'provideDone', cid: holding.cid.text, ok: told > 0 })
+  }
+
+  /** The names in the DHT of the blocks of a small share, as far as they are known: made like that of the share. */
+  async #blockKeys(holding: Holding): Promise<Uint8Array[]> {
+    const live = await this.#parts.liveOf(holding)
+    const blockCount = live.dag?.shape.blockCount ?? 0
+    const keys: Uint8Array[] = []
+    if (blockCount > ANNOUNCE.blockRecordsMax) return keys
+    for (let index = 0; index < blockCount; index++) {
+      const digest = live.digestOf(0, index)
+      if (digest !== null && live.has(0, index)) keys.push(await rendezvousDigest(nodePrimitives, formatCid(RAW, digest)))
+    }
+    return keys
+  }
+
+  async #find(stack: Stack, holding: Holding): Promise<void> {
+    const { signal: stopped, log, onFound } = this.#parts
+    holding.findsRunning++
+    try {
+      const signal = AbortSignal.any([stopped, AbortSignal.timeout(WAITS.findMs)])
+      if (stack.connections().length === 0) await stack.connectBootstrap(signal)
+      for await (const found of stack.find(holding.rendezvous, signal)) onFound(holding, found)
+    } catch (error) {
+      log.debug('looking for seeders failed', { error })
+    } finally {
+      holding.findsRunning--
+      holding.findsDone++
+    }
+    const live = (holding.live?.links.length ?? 0) + (holding.dialling?.count ?? 0)
+    this.#feed({ type: 'findDone', cid: holding.cid.text, live })
+  }
+}
