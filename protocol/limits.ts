@@ -148,6 +148,8 @@ export const SWARM = {
   patienceMs: 60_000,
   /** A request that has not begun after this long stands in a queue: it may be tried elsewhere. Some round trips. */
   quietMs: 300,
+  /** What is known of the pace of a peer that is not asked counts less with time. Simulated hours do best between 10 and 30 s. */
+  forgetMs: 30_000,
   /** Silent for so long, what was asked may be copied elsewhere; and a peer that never delivered no longer holds others like it up. */
   coldMs: 3_000,
   /** Pause after a timeout, doubled with each fail. */
@@ -166,6 +168,8 @@ export const UPLOAD = {
   probeMs: 5_000,
   /** One block in so many goes to whoever waits longest. */
   optimisticEvery: 8,
+  /** What a byte counts that goes to a peer which cannot be dialled: it has fewer to ask, so it may get more of each. */
+  unreachableWeight: 0.5,
   /** Blocks in memory on their way to peers, slow readers included. */
   leaseBytesMax: 32 * MIB,
 } as const

@@ -87,6 +87,11 @@ export class Dialling {
     this.#feed({ type: 'wanting', isWanting })
   }
 
+  /** Whether others could dial a connected peer, as far as is known now. */
+  isDialable(peerId: string): boolean {
+    return this.#dialable(peerId).length > 0
+  }
+
   joined(link: PeerLink): void {
     const { peerId, direction } = link.remote
     const before = this.#links.get(peerId)

@@ -281,9 +281,9 @@ export class SwarmHost {
       return
     }
     this.#parts.stack?.trust(peer)
-    this.#uploads.join(live, link)
-    this.#parts.log.debug('peer joined', { peer, direction: link.remote.direction })
     const contacts = this.#contactsOf(holding)
+    this.#uploads.join(live, link, contacts?.isDialable(peer) ?? true)
+    this.#parts.log.debug('peer joined', { peer, direction: link.remote.direction })
     try {
       const running = live.attach(link, this.#stopped.signal)
       contacts?.joined(link)

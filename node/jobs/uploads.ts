@@ -36,10 +36,11 @@ export class Uploads {
     this.#groupPrivate = parts.groupPrivate
   }
 
-  join(share: LiveShare, link: PeerLink): void {
+  /** `isReachable`: others can dial it, as far as is known. */
+  join(share: LiveShare, link: PeerLink, isReachable: boolean): void {
     const peer = clientOf(share, link)
     this.#clients.set(peer, { share, link })
-    this.#feed({ type: 'peerJoined', peer, group: groupOf(link.remote.address, this.#groupPrivate), share: share.cid.text })
+    this.#feed({ type: 'peerJoined', peer, group: groupOf(link.remote.address, this.#groupPrivate), share: share.cid.text, isReachable })
   }
 
   leave(share: LiveShare, link: PeerLink): void {

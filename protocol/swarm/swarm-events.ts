@@ -13,6 +13,7 @@ export interface SwarmLimits {
   blockMs: number
   patienceMs: number
   quietMs: number
+  forgetMs: number
   coldMs: number
   coolMs: number
   tickMs: number

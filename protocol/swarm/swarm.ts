@@ -40,7 +40,7 @@ export class Swarm {
   readonly #items: Items
   readonly #flights = new Map<number, Flight>()
   readonly #pace = new Pace()
-  readonly #line = new Line()
+  readonly #line: Line
   /** Peers that would rather be asked for something. */
   #suggesting = 0
   /** Asked of proven peers or being checked, against the total; and first requests to peers that have yet to show what they are worth. */
@@ -53,6 +53,7 @@ export class Swarm {
   /** `random` returns a number in [0, 1). */
   constructor(itemCount: number, limits: SwarmLimits, random: () => number) {
     this.#limits = limits
+    this.#line = new Line(limits.forgetMs)
     this.#rotation = Math.floor(random() * itemCount)
     this.#items = new Items(itemCount)
   }
@@ -368,7 +369,7 @@ export class Swarm {
     const { requestsTotalMax } = this.#limits
     const total = totalWindow(this.#limits, this.#pace.bytesPerSecond)
     const ask = (peer: SwarmPeer): void => this.#askNext(peer, now, actions)
-    if (this.#requests < total) this.#line.serve(true, () => this.#requests < total, ask)
+    if (this.#requests < total) this.#line.serveProven(now, () => this.#requests < total, ask)
     // Beyond the total: what a sole seeder would rather be asked for.
     if (this.#suggesting > 0 && this.#requests < requestsTotalMax) {
       for (const peer of this.#line.takeAwaited()) {
@@ -377,7 +378,7 @@ export class Swarm {
       }
     }
     const trials = trialsMax(this.#limits, total, this.#provenCount)
-    if (this.#trials < trials) this.#line.serve(false, () => this.#trials < trials, ask)
+    if (this.#trials < trials) this.#line.serveOthers(() => this.#trials < trials, ask)
     // Peers in disgrace are better than none.
     if (this.#flights.size === 0) for (const peer of this.#peers.values()) if (this.#ask(peer, now, actions)) return
   }

@@ -16,14 +16,15 @@ export interface UploadLimits {
   slotsMax: number
   slotMs: number
   optimisticEvery: number
+  unreachableWeight: number
   leaseBytesMax: number
   probeMs: number
   requestsQueuedMax: number
 }
 
 export type UploadEvent =
-  /** `peer` is one peer of one share. `group` is its IP group, '' when it has none: then it stands for itself. */
-  | { type: 'peerJoined'; peer: string; group: string; share: string }
+  /** `isReachable`: others can dial it. `peer` is one peer of one share. `group` is its IP group, '' when it has none: then it stands for itself. */
+  | { type: 'peerJoined'; peer: string; group: string; share: string; isReachable: boolean }
   | { type: 'peerLeft'; peer: string }
   /** `bytes`: how long the block is. */
   | { type: 'requested'; peer: string; level: number; index: number; bytes: number }
@@ -57,6 +58,8 @@ interface UploadPeer {
   key: string
   share: string
   group: Group
+  /** What a byte counts: who cannot be dialled has fewer to get it from. */
+  weight: number
   account: Account
   queue: Wish[]
   /** What is on its way to it. */
@@ -138,7 +141,7 @@ export class Upload {
     }
   }
 
-  #join({ peer: key, group: groupName, share }: Extract<UploadEvent, { type: 'peerJoined' }>): void {
+  #join({ peer: key, group: groupName, share, isReachable }: Extract<UploadEvent, { type: 'peerJoined' }>): void {
     assert(!this.#peers.has(key), `${key} joined twice`)
     const name = groupName === '' ? `peer ${key}` : groupName
     let group = this.#groups.get(name)
@@ -147,7 +150,16 @@ export class Upload {
       this.#groups.set(name, group)
     }
     const account = { bytes: floorOf(group.peers, () => true), active: 0 }
-    const peer: UploadPeer = { key, share, group, account, queue: [], serving: null, startedMs: 0 }
+    const peer: UploadPeer = {
+      key,
+      share,
+      group,
+      weight: isReachable ? 1 : this.#limits.unreachableWeight,
+      account,
+      queue: [],
+      serving: null,
+      startedMs: 0,
+    }
     group.peers.add(peer)
     this.#peers.set(key, peer)
   }
@@ -184,8 +196,8 @@ export class Upload {
         const served = this.#free(peer)
         // What did not arrive whole is as good as never sent.
         if (served !== null && event.bytes < served.bytes) this.#copies.get(peer.share)?.failed(served.level, served.index)
-        peer.account.bytes += event.bytes
-        peer.group.account.bytes += event.bytes
+        peer.account.bytes += event.bytes * peer.weight
+        peer.group.account.bytes += event.bytes * peer.weight
         this.#slots.count(event.bytes, this.#waiting.size > 0, now)
         if (peer.queue.length > 0) this.#waiting.add(peer)
         return

@@ -218,10 +218,10 @@ describe('serving', () => {
     } as unknown as LiveShare
     const newLink = () => ({ remote: { peerId: 'p', address: '/ip4/127.0.0.1/tcp/1' }, serve: async () => false }) as unknown as PeerLink
     const [old, link] = [newLink(), newLink()]
-    uploads.join(share, old)
+    uploads.join(share, old, true)
     uploads.requested(share, old, 0, 1)
     uploads.leave(share, old)
-    uploads.join(share, link)
+    uploads.join(share, link, true)
     uploads.requested(share, link, 0, 2)
     uploads.requested(share, link, 0, 3)
     expect(reads.map(({ index }) => index)).toEqual([1, 2])

@@ -26,7 +26,7 @@ class Yard {
   }
 
   join(peer: string, group: string, wishes = 4): void {
-    this.feed({ type: 'peerJoined', peer, group, share: 'share' })
+    this.feed({ type: 'peerJoined', peer, group, share: 'share', isReachable: true })
     for (let i = 0; i < wishes; i++) this.wish(peer)
   }
 
@@ -56,7 +56,7 @@ class Yard {
 describe('upload', () => {
   it('a sole seeder suggests other leaves to each peer, more when one was asked for, and none when somebody else has everything', () => {
     const yard = new Yard()
-    for (let i = 0; i < 3; i++) yard.feed({ type: 'peerJoined', peer: `p${i}`, group: '', share: 'share' })
+    for (let i = 0; i < 3; i++) yard.feed({ type: 'peerJoined', peer: `p${i}`, group: '', share: 'share', isReachable: true })
     yard.feed({ type: 'sole', share: 'share', leafCount: 20 })
     const told = yard.suggested.map(({ peer, index }) => `${peer}/${index}`)
     expect(told.length).toBe(12)
@@ -65,8 +65,21 @@ describe('upload', () => {
     yard.feed({ type: 'requested', peer: 'p1', level: 0, index: 5, bytes: BLOCK })
     expect(yard.suggested.length).toBe(13) // the first of them is on its way
     yard.feed({ type: 'sole', share: 'share', leafCount: 0 })
-    yard.feed({ type: 'peerJoined', peer: 'p4', group: '', share: 'share' })
+    yard.feed({ type: 'peerJoined', peer: 'p4', group: '', share: 'share', isReachable: true })
     expect(yard.suggested.length).toBe(13)
+  })
+
+  it('who cannot be dialled gets up to twice as much', () => {
+    const yard = new Yard()
+    for (let i = 0; i < 10; i++) {
+      yard.feed({ type: 'peerJoined', peer: `p${i}`, group: '', share: 'share', isReachable: i >= 5 })
+      for (let k = 0; k < 4; k++) yard.wish(`p${i}`)
+    }
+    for (let i = 0; i < 1_500; i++) yard.serveOne()
+    const sum = (from: number): number =>
+      Array.from({ length: 5 }, (_, i) => yard.served.get(`p${from + i}`) ?? 0).reduce((a, b) => a + b, 0)
+    expect(sum(0) / sum(5)).toBeGreaterThan(1.6)
+    expect(sum(0) / sum(5)).toBeLessThan(2.2)
   })
 
   it('begins with three blocks at a time, one a peer', () => {
@@ -89,7 +102,7 @@ describe('upload', () => {
   it('where it is the only seeder, serves what never left before anything else, and again what did not arrive', () => {
     const yard = new Yard()
     yard.feed({ type: 'sole', share: 'share', leafCount: 100 })
-    for (let i = 0; i < 6; i++) yard.feed({ type: 'peerJoined', peer: `p${i}`, group: '', share: 'share' })
+    for (let i = 0; i < 6; i++) yard.feed({ type: 'peerJoined', peer: `p${i}`, group: '', share: 'share', isReachable: true })
     const ask = (peer: string, index: number) => yard.feed({ type: 'requested', peer, level: 0, index, bytes: BLOCK })
     for (let i = 0; i < 5; i++) ask(`p${i}`, 7) // all want the same
     ask('p5', 8)
@@ -140,7 +153,7 @@ describe('upload', () => {
 
   it('does not start what was cancelled, and forgets a peer that left', () => {
     const yard = new Yard()
-    for (let i = 0; i < 4; i++) yard.feed({ type: 'peerJoined', peer: `p${i}`, group: '', share: 'share' })
+    for (let i = 0; i < 4; i++) yard.feed({ type: 'peerJoined', peer: `p${i}`, group: '', share: 'share', isReachable: true })
     for (let i = 0; i < 4; i++) yard.feed({ type: 'requested', peer: `p${i}`, level: 0, index: i, bytes: BLOCK })
     yard.feed({ type: 'cancelled', peer: 'p3', level: 0, index: 3 })
     expect(yard.finish('p0')).toEqual([])

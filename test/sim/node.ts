@@ -197,7 +197,7 @@ export class SimNode implements LinkHandlers, Server, Teller {
       checking: new Set(),
     }
     this.claims.set(peer, claim)
-    this.#uploads.feed({ type: 'peerJoined', peer, group: this.#around.groupOf(peer), share: SHARE })
+    this.#uploads.feed({ type: 'peerJoined', peer, group: this.#around.groupOf(peer), share: SHARE, isReachable: true })
     if (this.knowsShape) link.learnShape(shape.itemCount, this.#expectedBytes)
     this.#feed({ type: 'peerJoined', peer })
     this.#peerHasRoot(claim)

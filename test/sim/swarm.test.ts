@@ -223,6 +223,33 @@ describe('the swarm machine by hand', () => {
     swarm.checkInvariants()
   })
 
+  it('of several peers asks the quickest first, and one that rested again after a while', () => {
+    const { swarm } = joined(100, ['slow', 'quick'], () => 0)
+    swarm.handle({ type: 'want', first: 0, count: 4, priority: 2 }, 0)
+    const deliver = (peer: string, item: number, now: number): void => {
+      swarm.handle({ type: 'progress', peer, item, bytes: ITEM_BYTES }, now)
+      swarm.handle({ type: 'received', peer, item }, now)
+      swarm.handle({ type: 'verified', peer, item }, now)
+    }
+    const askedOf = (item: number): string | undefined => swarm.inFlight().find((request) => request.endsWith(`/${item}`))
+    deliver(
+      'quick',
+      Number(
+        swarm
+          .inFlight()
+          .find((r) => r.startsWith('quick'))
+          ?.split('/')[1],
+      ),
+      100,
+    )
+    for (const request of swarm.inFlight().filter((r) => r.startsWith('quick'))) deliver('quick', Number(request.split('/')[1]), 200)
+    for (const request of swarm.inFlight().filter((r) => r.startsWith('slow'))) deliver('slow', Number(request.split('/')[1]), 2_000)
+    for (const request of swarm.inFlight()) deliver(request.split('/')[0]!, Number(request.split('/')[1]), 2_100)
+    swarm.handle({ type: 'want', first: 10, count: 1, priority: 2 }, 3_000)
+    expect(askedOf(10)).toBe('quick/10')
+    swarm.checkInvariants()
+  })
+
   it('says done once, and again after more was wanted', () => {
     const { swarm } = joined(3, ['a'])
     expect(swarm.handle({ type: 'want', first: 0, count: 1, priority: 0 }, 0)).toEqual([{ type: 'request', peer: 'a', item: 0 }])

@@ -129,7 +129,7 @@ export class Crowd {
     for (const side of [half, other]) {
       const { owner, peer } = side
       this.#feedSwarm(owner, { type: 'peerJoined', peer: peer.key })
-      this.#feedUpload(owner, { type: 'peerJoined', peer: peer.key, group: peer.key, share: SHARE })
+      this.#feedUpload(owner, { type: 'peerJoined', peer: peer.key, group: peer.key, share: SHARE, isReachable: !peer.isNated })
     }
     for (const side of [half, other]) {
       if (side.peer.haveCount === 0) continue
