@@ -369,6 +369,9 @@ export const STORAGE = {
   /** Requests to the records worker under way, and waiting before it. */
   recordRequestsMax: 64,
   recordRequestsWaitingMax: 8_192,
+  /** Notes of libp2p on peers that are kept in memory: some hundred bytes each, as many as are ever connected. */
+  hintsMax: 1_024,
+  hintsWrittenMs: 5_000,
   /** Rows or operations in one message to the records worker. */
   recordBatchMax: 256,
   secretFileBytesMax: 64 * KIB,

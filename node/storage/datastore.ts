@@ -1,7 +1,8 @@
 /**
  * libp2p's key-value store over the records file: interface-datastore on one side, requests to the records worker on the other.
  *
- * Queries read page by page, and batches are sent in bounded parts, each of them one transaction.
+ * Queries read page by page, and batches are sent in bounded parts, each of them one transaction. What libp2p notes of peers, several
+ * times for each connection, is kept in memory and written a little later, all together: losing the last of it costs a dial or two.
  */
 import { BaseDatastore } from 'datastore-core'
 import { type Batch, Key, type KeyQuery, type Pair, type Query } from 'interface-datastore'
@@ -18,9 +19,16 @@ interface Options {
   signal?: AbortSignal
 }
 
-/** A Datastore whose changes are on disk when they resolve. */
+const HINTS = '/peers/'
+
+/** A Datastore whose changes are on disk when they resolve, but for the notes on peers: those follow within seconds. */
 export class RecordsDatastore extends BaseDatastore {
   readonly #port: RecordsPort
+  /** Notes on peers as they are now, null for none; those used last at the end. */
+  readonly #hints = new Map<string, Uint8Array | null>()
+  /** Names of those that are not on disk yet. */
+  readonly #unwritten = new Set<string>()
+  #timer: NodeJS.Timeout | undefined
 
   constructor(port: RecordsPort) {
     super()
@@ -28,22 +36,22 @@ export class RecordsDatastore extends BaseDatastore {
   }
 
   override async put(key: Key, value: Uint8Array, options?: Options): Promise<Key> {
-    await this.#change([{ key: key.toString(), value: copy(value) }], options)
+    await this.#apply([{ key: key.toString(), value: copy(value) }], options)
     return key
   }
 
   override async get(key: Key, options?: Options): Promise<Uint8Array> {
-    const value = await this.#port.ask<Uint8Array | null>({ op: 'getKey', key: key.toString() }, [], options?.signal)
+    const value = await this.#read(key.toString(), options)
     if (value === null) throw new NotFoundError(`no value for ${key.toString()}`)
     return value
   }
 
   override async has(key: Key, options?: Options): Promise<boolean> {
-    return (await this.#port.ask<Uint8Array | null>({ op: 'getKey', key: key.toString() }, [], options?.signal)) !== null
+    return (await this.#read(key.toString(), options)) !== null
   }
 
   override async delete(key: Key, options?: Options): Promise<void> {
-    await this.#change([{ key: key.toString(), value: null }], options)
+    await this.#apply([{ key: key.toString(), value: null }], options)
   }
 
   override batch(): Batch {
@@ -59,7 +67,7 @@ export class RecordsDatastore extends BaseDatastore {
         const due = changes
         changes = []
         for (let at = 0; at < due.length; at += STORAGE.recordBatchMax) {
-          await this.#change(due.slice(at, at + STORAGE.recordBatchMax), options)
+          await this.#apply(due.slice(at, at + STORAGE.recordBatchMax), options)
         }
       },
     }
@@ -76,6 +84,7 @@ export class RecordsDatastore extends BaseDatastore {
   }
 
   async *#pages(prefix: string, withValues: boolean, options?: Options): AsyncGenerator<KeyChange> {
+    await this.flush()
     const limit = STORAGE.recordBatchMax
     for (let after: string | null = null; ; ) {
       const rows: KeyChange[] = await this.#port.ask({ op: 'listKeys', prefix, after, limit, withValues }, [], options?.signal)
@@ -86,6 +95,55 @@ export class RecordsDatastore extends BaseDatastore {
       const last = rows.at(-1)
       if (rows.length < limit || last === undefined) return
       after = last.key
+    }
+  }
+
+  /** Writes what is not on disk yet. */
+  async flush(): Promise<void> {
+    clearTimeout(this.#timer)
+    this.#timer = undefined
+    const due = [...this.#unwritten].map((key) => {
+      const value = this.#hints.get(key) ?? null
+      return { key, value: value === null ? null : copy(value) } // what is sent is gone from here
+    })
+    this.#unwritten.clear()
+    for (let at = 0; at < due.length; at += STORAGE.recordBatchMax) await this.#change(due.slice(at, at + STORAGE.recordBatchMax))
+  }
+
+  async #read(key: string, options?: Options): Promise<Uint8Array | null> {
+    const known = this.#hints.get(key)
+    if (known !== undefined) return known
+    const value = await this.#port.ask<Uint8Array | null>({ op: 'getKey', key }, [], options?.signal)
+    if (!key.startsWith(HINTS)) return value
+    const newer = this.#hints.get(key) // changed while it was read
+    if (newer !== undefined) return newer
+    this.#note(key, value)
+    return value
+  }
+
+  async #apply(changes: KeyChange[], options?: Options): Promise<void> {
+    options?.signal?.throwIfAborted()
+    const others = changes.filter(({ key }) => !key.startsWith(HINTS))
+    for (const { key, value } of changes) {
+      if (!key.startsWith(HINTS)) continue
+      this.#note(key, value)
+      this.#unwritten.add(key)
+    }
+    if (others.length > 0) await this.#change(others, options)
+    if (this.#unwritten.size >= STORAGE.recordBatchMax) await this.flush()
+    else if (this.#unwritten.size > 0) this.#timer ??= setTimeout(() => this.#flushLater(), STORAGE.hintsWrittenMs).unref()
+  }
+
+  #flushLater(): void {
+    this.flush().catch(() => {}) // records that cannot be written any more say so where it matters
+  }
+
+  #note(key: string, value: Uint8Array | null): void {
+    this.#hints.delete(key)
+    this.#hints.set(key, value)
+    for (const oldest of this.#hints.keys()) {
+      if (this.#hints.size <= STORAGE.hintsMax || this.#unwritten.has(oldest)) return
+      this.#hints.delete(oldest)
     }
   }
 

@@ -192,8 +192,9 @@ class SqliteRecords implements Records {
     return this.#datastore
   }
 
-  close(): Promise<void> {
-    return this.#worker.close()
+  async close(): Promise<void> {
+    await this.#datastore.flush().catch(() => {}) // notes on peers; what matters is on disk already
+    await this.#worker.close()
   }
 }
 

@@ -129,6 +129,29 @@ describe('records', () => {
 })
 
 describe('datastore over the records', () => {
+  test('notes on peers are there at once, in queries too, and on disk after a close', async () => {
+    const file = join(freshFolder(), 'records.db')
+    const records = await open(file)
+    const store = records.datastore()
+    const [a, b, c] = ['/peers/a', '/peers/b', '/peers/c'].map((name) => new Key(name)) as [Key, Key, Key]
+    await store.put(a, Uint8Array.of(1))
+    await store.put(b, Uint8Array.of(2))
+    await store.put(a, Uint8Array.of(3))
+    await store.delete(b)
+    expect(await store.has(c)).toBe(false)
+    await store.put(c, Uint8Array.of(4))
+    expect(await store.get(a)).toEqual(Uint8Array.of(3))
+    await expect(store.get(b)).rejects.toThrow('no value')
+    const found: string[] = []
+    for await (const { key } of store.query({ prefix: '/peers' })) found.push(key.toString())
+    expect(found).toEqual(['/peers/a', '/peers/c'])
+    await store.put(b, Uint8Array.of(5))
+    await records.close()
+    const again = (await open(file)).datastore()
+    expect(await again.get(a)).toEqual(Uint8Array.of(3))
+    expect(await again.get(b)).toEqual(Uint8Array.of(5))
+  })
+
   test('puts, gets, deletes, and says when a key is missing', async () => {
     const store = (await open(join(freshFolder(), 'records.db'))).datastore()
     const key = new Key('/peers/a')
