@@ -309,7 +309,8 @@ export class SwarmHost {
       this.#parts.log.warn('a share could not be opened for a peer', { error })
       return null
     }
-    const { peerId } = link.remote
+    const { peerId, address } = link.remote
+    if (this.#score.isBanned(peerId, groupOf(address, this.#parts.groupPrivate), this.now())) return null // one of a banned group, dialled
     for (;;) {
       const other = live.linkOf(peerId)
       if (other !== undefined) {
