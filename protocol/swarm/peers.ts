@@ -72,11 +72,19 @@ export function isHolder(peer: SwarmPeer, item: number): boolean {
   return (peer.have === null || peer.have.has(item)) && (peer.refused === null || !peer.refused.has(item))
 }
 
-/** Bytes came in. */
-export function countBytes(peer: SwarmPeer, bytes: number, now: number): void {
+/** Bytes of an item came in. A peer answers in the order that it likes: what it sends now is the head of its queue. True for the first of it. */
+export function countBytes(peer: SwarmPeer, item: number, bytes: number, now: number): boolean {
+  const at = peer.queue.indexOf(item)
+  if (at > 0) {
+    peer.queue.splice(at, 1)
+    peer.queue.unshift(item)
+    startHead(peer, now)
+  }
+  const isFirst = at >= 0 && peer.headBytes === 0
   if (peer.headBytes === 0) peer.headFirstMs = now
   peer.lastByteMs = now
   peer.headBytes += bytes
+  return isFirst
 }
 
 /** A block came in whole: `bytes` since it was at the head, waiting included. */

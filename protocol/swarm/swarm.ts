@@ -109,9 +109,7 @@ export class Swarm {
         const peer = this.#peers.get(event.peer)
         this.#pace.count(event.bytes, now)
         if (peer === undefined) return
-        const isFirst = peer.headBytes === 0 && peer.queue[0] === event.item
-        countBytes(peer, event.bytes, now)
-        if (isFirst && peer.isProven) this.#settle(peer, event.item, now, actions)
+        if (countBytes(peer, event.item, event.bytes, now) && peer.isProven) this.#settle(peer, event.item, now, actions)
         return
       }
       case 'peerHas':

@@ -92,7 +92,7 @@ describe('contacts: whom to dial', () => {
     expect([order.slice(0, 2), order.slice(2, 4).sort(), order.slice(4)]).toEqual([['g', 'h'], ['k', 'u'], ['e']])
   })
 
-  it('has eight dials under way and stops at thirty neighbours', () => {
+  it('has eight dials under way and stops at twenty neighbours of its own choosing', () => {
     const { contacts, dials } = book()
     for (let i = 0; i < 60; i++) dials(found(`p${i}`, 'dht'), 0)
     const under = new Set(dials(wanting, 0))
@@ -102,7 +102,7 @@ describe('contacts: whom to dial', () => {
       neighbours++
       for (const next of dials(joined(peer), 0)) under.add(next)
     }
-    expect(neighbours).toBe(30)
+    expect(neighbours).toBe(CONTACTS.neighboursWanted)
     expect(contacts.nextTimeout()).toBe(CONTACTS.gatherMs)
   })
 
