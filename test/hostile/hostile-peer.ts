@@ -4,7 +4,9 @@
  */
 import { randomBytes } from 'node:crypto'
 import type { Connection, Libp2p, Stream } from '@libp2p/interface'
+import { lpStream } from '@libp2p/utils'
 import { multiaddr } from '@multiformats/multiaddr'
+import { type DhtCodec, dhtMessageUrl } from '../../node/network/dht-decode.ts'
 import { parseCid } from '../../protocol/cid.ts'
 import { encodeMessage } from '../../protocol/wire/messages.ts'
 import { readTree, type StoredTree } from '../kit/stored.ts'
@@ -13,10 +15,10 @@ import type { Command, Order, Probe, Report } from './orders.ts'
 import { createHostileNode, framed, RawSession, type Secrets, secretsOf } from './raw-session.ts'
 
 const PROBES = 40
-const AGAIN_MS = 100
+const AGAIN_MS = 30
 /** Not let in so often in a row: then it is out for good. Before it was in once it has more patience. */
 const REFUSALS_MAX = 3
-const FIRST_REFUSALS_MAX = 100
+const FIRST_REFUSALS_MAX = 300
 
 const sleep = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms))
 const NEVER = new AbortController().signal
@@ -44,6 +46,7 @@ class HostilePeer {
     const [node, secrets, tree] = await Promise.all([createHostileNode([order.listen]), secretsOf(cid), readTree(order.home, cid)])
     const peer = new HostilePeer(number, order, node, secrets, tree)
     await node.handle(peer.#protocol, (stream, connection) => peer.#answered(stream, connection), { maxInboundStreams: 1_000 })
+    for (const server of order.announceTo ?? []) await peer.#announce(server)
     peer.#say({ type: 'ready', peerId: node.peerId.toString(), address: node.getMultiaddrs()[0]?.toString() ?? '' })
     return peer
   }
@@ -59,6 +62,16 @@ class HostilePeer {
 
   #say(report: Report): void {
     process.send?.({ number: this.#number, report })
+  }
+
+  /** A provider record like that of any seeder. */
+  async #announce(server: string): Promise<void> {
+    const { Message } = (await import(dhtMessageUrl())) as { Message: DhtCodec } // the library hides this type
+    const stream = await this.#node.dialProtocol(multiaddr(server), `/shoal/net/${this.#order.network}/kad/1.0.0`)
+    const self = { id: this.#node.peerId.toMultihash().bytes, multiaddrs: this.#node.getMultiaddrs().map((address) => address.bytes) }
+    const key = Uint8Array.from([0x12, 0x20, ...this.#secrets.rendezvous])
+    await lpStream(stream).write(Message.encode({ type: 'ADD_PROVIDER', key, closer: [], providers: [self] }))
+    await stream.close()
   }
 
   /** Somebody dialled us. */

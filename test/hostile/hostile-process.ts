@@ -1,6 +1,7 @@
 /** Starts a process of hostile peers and listens to what they report. */
-import { type ChildProcess, fork } from 'node:child_process'
+import { type ChildProcess, spawn } from 'node:child_process'
 import { EventEmitter } from 'node:events'
+import { fileURLToPath } from 'node:url'
 import type { Command, Order, Report } from './orders.ts'
 
 type ReportOf<T extends Report['type']> = Extract<Report, { type: T }>
@@ -41,9 +42,13 @@ export class HostilePeerHandle {
   }
 
   /** Forgets what was reported and dials `target` until it refuses. */
-  async revisit(target: string): Promise<{ sessions: number }> {
+  visit(target: string): void {
     this.reports.length = 0
     this.#process.send({ do: 'visit', number: this.#number, target })
+  }
+
+  async revisit(target: string): Promise<{ sessions: number }> {
+    this.visit(target)
     return await this.until('refused')
   }
 
@@ -61,8 +66,10 @@ export class HostileProcess {
   readonly #child: ChildProcess
   readonly #peers: HostilePeerHandle[] = []
 
-  constructor() {
-    this.#child = fork(new URL('./hostile-peer.ts', import.meta.url), [], { execArgv: [] })
+  /** `prefix`: a command that runs it, as ['ip', 'netns', 'exec', NAME]. */
+  constructor(prefix: string[] = []) {
+    const [command = '', ...args] = [...prefix, process.execPath, fileURLToPath(new URL('./hostile-peer.ts', import.meta.url))]
+    this.#child = spawn(command, args, { stdio: ['ignore', 'inherit', 'inherit', 'ipc'] })
     // Written by hostile-peer.ts.
     this.#child.on('message', ({ number, report }: { number: number; report: Report }) => this.#peers[number]?.take(report))
   }

@@ -36,6 +36,8 @@ export interface Order {
   /** Addresses of those it dials, over and over until they refuse it. */
   targets: string[]
   listen: string
+  /** DHT servers that are told that it has the share. */
+  announceTo?: string[]
   /** Where its peer exchanges send people. */
   sink?: { host: string; port: number }
 }
