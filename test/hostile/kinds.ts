@@ -102,6 +102,10 @@ const requestNeverRead = async (act: Act): Promise<void> => {
   await new Promise<void>((resolve) => session.stream.addEventListener('close', () => resolve(), { once: true }))
 }
 
+const requestWithoutCredit = attack(async (act) => {
+  for (let index = 0; index < Math.min(60, leafCount(act)); index++) await act.session.send({ type: 'request', level: 0, index })
+})
+
 const oversizeFrame = attack(({ session }) => session.sendBytes(framed(new Uint8Array(64), 2 ** 31)))
 
 const truncatedFrame = attack(async ({ session }) => {
@@ -171,6 +175,7 @@ export const ACTS: Record<Exclude<Kind, 'forged-hello' | 'half-hello' | 'probe'>
   drip,
   'request-flood': requestFlood,
   'request-never-read': requestNeverRead,
+  'request-without-credit': requestWithoutCredit,
   'oversize-frame': oversizeFrame,
   'truncated-frame': truncatedFrame,
   'unknown-type': unknownType,

@@ -10,6 +10,7 @@ export const KINDS = [
   'drip',
   'request-flood',
   'request-never-read',
+  'request-without-credit',
   'oversize-frame',
   'truncated-frame',
   'unknown-type',

@@ -201,14 +201,16 @@ describe('who is merely useless is not punished, and does not hold up the downlo
     hostile.stop()
   })
 
-  test('requests whose answers are never read take a bounded amount of memory', async () => {
-    const before = (await seeder.api.status(patience())).rssBytes
-    const mutes = Array.from({ length: 8 }, () => start('request-never-read', [seeder.address]))
-    const outcome = await download([], () => Promise.all(mutes.map((hostile) => hostile.until('deed'))))
-    expect(outcome.faults).toEqual({})
-    expect((await seeder.api.status(patience())).rssBytes - before).toBeLessThan(64 * MIB)
-    for (const hostile of mutes) hostile.stop()
-  })
+  for (const kind of ['request-never-read', 'request-without-credit'] as const) {
+    test(`${kind}: twenty of them take a bounded amount of memory, and others are served`, async () => {
+      const before = (await seeder.api.status(patience())).rssBytes
+      const mutes = Array.from({ length: 20 }, () => start(kind, [seeder.address]))
+      const outcome = await download([], () => Promise.all(mutes.map((hostile) => hostile.until('deed'))))
+      expect(outcome.faults).toEqual({})
+      expect((await seeder.api.status(patience())).rssBytes - before).toBeLessThan(64 * MIB)
+      for (const hostile of mutes) hostile.stop()
+    })
+  }
 })
 
 describe('before the proof', () => {

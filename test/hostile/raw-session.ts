@@ -26,7 +26,7 @@ export const createHostileNode = (listen: string[]): Promise<Libp2p> =>
     addresses: { listen },
     transports: [tcp()],
     connectionEncrypters: [noise()],
-    streamMuxers: [yamux()],
+    streamMuxers: [yamux({ streamOptions: { maxStreamWindowSize: 256 * 1024 } })], // so that whoever pauses is not flooded itself
     connectionMonitor: { enabled: false },
     connectionManager: { inboundConnectionThreshold: 1_000 },
     services: { identify: identify(), ping: ping() },
