@@ -11,7 +11,7 @@ import { parseCid } from '../../protocol/cid.ts'
 import { encodeMessage } from '../../protocol/wire/messages.ts'
 import { readTree, type StoredTree } from '../kit/stored.ts'
 import { ACTS } from './kinds.ts'
-import type { Command, Order, Probe, Report } from './orders.ts'
+import type { Command, Kind, Order, Probe, Report } from './orders.ts'
 import { createHostileNode, framed, RawSession, type Secrets, secretsOf } from './raw-session.ts'
 
 const PROBES = 40
@@ -19,6 +19,13 @@ const AGAIN_MS = 30
 /** Not let in so often in a row: then it is out for good. Before it was in once it has more patience. */
 const REFUSALS_MAX = 3
 const FIRST_REFUSALS_MAX = 300
+
+/** What some say in place of a hello. */
+const HELLOS: Partial<Record<Kind, Uint8Array>> = {
+  'half-hello': framed(new Uint8Array(20), 66),
+  'oversize-hello': framed(new Uint8Array(20), 2 ** 31),
+  'other-hello': framed(encodeMessage({ type: 'keepalive' })),
+}
 
 const sleep = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms))
 const NEVER = new AbortController().signal
@@ -101,8 +108,9 @@ class HostilePeer {
   /** One session that we open; false when we were not let in. */
   async #call(target: string): Promise<boolean> {
     const session = await this.#open(target)
-    if (this.#order.kind === 'half-hello') {
-      await session.sendBytes(framed(new Uint8Array(20), 66))
+    const hello = HELLOS[this.#order.kind]
+    if (hello !== undefined) {
+      await session.sendBytes(hello)
       return await this.#awaitEnd(session)
     }
     if (this.#order.kind === 'forged-hello') {
@@ -139,9 +147,7 @@ class HostilePeer {
       isDone = true
     }
     const { kind } = this.#order
-    if (kind !== 'probe' && kind !== 'forged-hello' && kind !== 'half-hello') {
-      await ACTS[kind]({ session, order: this.#order, tree: this.#tree, deed }).catch(() => {}) // cut off in the middle of it
-    }
+    await ACTS[kind]?.({ session, order: this.#order, tree: this.#tree, deed }).catch(() => {}) // cut off in the middle of it
     session.abort()
     this.#say(ended(session))
   }

@@ -19,6 +19,8 @@ export const KINDS = [
   'bad-bitmap',
   'forged-hello',
   'half-hello',
+  'oversize-hello',
+  'other-hello',
   'probe',
   'pex-poison',
   'many-small-frames',
