@@ -102,15 +102,20 @@ async function startHostile(swarm: Swarm, count: number): Promise<{ processes: H
 async function download(swarm: Swarm, run: string, hostile: HostilePeerHandle[]): Promise<Figure> {
   const { sandbox, seeder, honest, down, link, folder } = swarm
   const bootstrap = [honest[0] ?? seeder].flatMap(({ addresses }) => addresses)
-  const victim = await sandbox.daemon(`victim-${run}`, { ...listenAt(down), bootstrap })
+  const victim = await sandbox.daemon(`victim-${run}`, { ...listenAt(down), bootstrap, args: ['--log-level', 'debug'] })
   const out = sandbox.path(`out-${run}`)
   await mkdir(out)
   for (const peer of hostile) peer.visit(victim.addresses[0]!)
   const since = performance.now()
-  const watchdog = setTimeout(() => void victim.kill('SIGKILL'), WAIT_MS)
-  const got = await victim.json<GetResult>('get', link, '-o', out)
+  const { promise: late, reject } = Promise.withResolvers<never>()
+  const timer = setTimeout(() => reject(new Error(`nothing after ${WAIT_MS} ms`)), WAIT_MS)
+  const got = await Promise.race([victim.json<GetResult>('get', link, '-o', out), late]).catch((cause: unknown) => {
+    throw new Error(`run ${run} failed; ended by ${victim.child.signalCode ?? victim.child.exitCode}: ${victim.log.slice(-4_000)}`, {
+      cause,
+    })
+  })
   const seconds = (performance.now() - since) / 1000
-  clearTimeout(watchdog)
+  clearTimeout(timer)
   const { differences } = await compareTrees(folder, join(out, 'folder'))
   if (differences.length > 0) throw new Error(`run ${run}: ${differences[0]}`)
   const [own, other] = await Promise.all([victim.json<StatusResult>('status'), seeder.json<StatusResult>('status')])
