@@ -2,7 +2,7 @@
  * A process of hostile peers: each order it gets (as its argument, or as a message) makes one more, with an identity of its own, that
  * speaks raw frames of the peer protocol over real libp2p. It knows the share, so its hellos prove. Loopback or namespaces only.
  */
-import { randomBytes } from 'node:crypto'
+import { randomBytes, randomInt } from 'node:crypto'
 import type { Connection, Libp2p, Stream } from '@libp2p/interface'
 import { lpStream } from '@libp2p/utils'
 import { multiaddr } from '@multiformats/multiaddr'
@@ -14,7 +14,7 @@ import { ACTS } from './kinds.ts'
 import type { Command, Kind, Order, Probe, Report } from './orders.ts'
 import { createHostileNode, framed, RawSession, type Secrets, secretsOf } from './raw-session.ts'
 
-const PROBES = 40
+const PROBES = 200
 const AGAIN_MS = 30
 /** Not let in so often in a row: then it is out for good. Before it was in once it has more patience. */
 const REFUSALS_MAX = 3
@@ -156,7 +156,7 @@ class HostilePeer {
   async #probe(target: string): Promise<void> {
     const probes: Probe[] = []
     for (let i = 0; i < PROBES; i++) {
-      const isKnown = i % 2 === 0
+      const isKnown = randomInt(2) === 0
       const rendezvous = isKnown ? this.#secrets.rendezvous : randomBytes(32)
       const session = await this.#open(target)
       const since = performance.now()
