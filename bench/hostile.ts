@@ -67,7 +67,17 @@ async function makeSwarm(sandbox: Sandbox, [up, down]: [Host, Host], honestCount
     for (let j = 0; j < FILES_HELD; j++) {
       const out = sandbox.path(`part-${i}-${j}`)
       await mkdir(out)
-      await daemon.json<GetResult>('get', link, '-o', out, '--path', `folder/${(i * FILES_HELD + j) % mebibytes}.bin`)
+      await daemon.json<GetResult>(
+        'get',
+        link,
+        '-o',
+        out,
+        '--wait',
+        '--peer',
+        seeder.addresses[0]!,
+        '--path',
+        `folder/${(i * FILES_HELD + j) % mebibytes}.bin`,
+      )
       await rm(out, { recursive: true })
     }
     honest.push(daemon)
