@@ -33,6 +33,7 @@ import { ResumedSeeds } from './jobs/resume.ts'
 import { seedJob } from './jobs/seed.ts'
 import { shareJob } from './jobs/share.ts'
 import { SwarmHost } from './jobs/swarm-host.ts'
+import { LagMeter } from './lag.ts'
 import type { Log } from './log.ts'
 import { RateLimiter } from './network/rate-limiter.ts'
 import { createIdentity, createStack, peerIdOf, type Stack } from './network/stack.ts'
@@ -167,6 +168,7 @@ class RunningNode implements ShoalNode {
   readonly #unwind: () => Promise<void>
   readonly #resumed: ResumedSeeds
   readonly #startedAt = Date.now()
+  readonly #lag = new LagMeter()
   readonly #ending = new AbortController()
   readonly #stopped = Promise.withResolvers<void>()
   readonly #idle = new Set<() => void>()
@@ -216,6 +218,7 @@ class RunningNode implements ShoalNode {
       this.#ending.abort(new JobError('STOPPED', 'the node was stopped'))
       await Promise.race([this.whenIdle(), new Promise((resolve) => setTimeout(resolve, WAITS.stopMs / 2).unref())])
       await this.#unwind()
+      this.#lag.stop()
       this.#stopped.resolve()
     })()
     return this.#stopping
@@ -339,6 +342,7 @@ class RunningNode implements ShoalNode {
       bytesOut: totals.bytesOut,
       rates: this.#limiter.state(),
       rssBytes: process.memoryUsage.rss(),
+      lagP99Ms: this.#lag.p99Ms,
       home: this.#config.home,
       pid: process.pid,
       jobs: this.#jobs,

@@ -172,6 +172,13 @@ export const UPLOAD = {
   unreachableWeight: 0.5,
   /** Blocks in memory on their way to peers, slow readers included. */
   leaseBytesMax: 32 * MIB,
+  /** Whoever takes nothing of what it asked for holds no slot after so long, or after what a block takes on a slow line; */
+  stuckMs: 1_000,
+  /** after so many times that it is sent away, where others wait and half of the memory is taken, */
+  stuckTimesMax: 5,
+  /** and comes after all others for so long. */
+  lastMs: 600_000,
+  lastPeersMax: 1_000,
 } as const
 
 /** Strikes and bans (bounded maps; the user can lift them). */

@@ -179,6 +179,8 @@ export interface StatusResult {
   bytesOut: number
   rates: LimitsResult
   rssBytes: number
+  /** How late the event loop was in the last minutes, 99th percentile. */
+  lagP99Ms: number
   home: string
   pid: number
   jobs: number

@@ -7,6 +7,7 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import { toHex } from '../../protocol/bytes.ts'
 import { multihashOf, parseCid, rendezvousDigest, type ShareCid } from '../../protocol/cid.ts'
+import { REMOTE_CODES, RemoteError } from '../../protocol/errors.ts'
 import { SCORE, SWARM, WAITS, WIRE } from '../../protocol/limits.ts'
 import type { AnnounceKeys } from '../../protocol/swarm/announce.ts'
 import type { ContactSource } from '../../protocol/swarm/contacts.ts'
@@ -250,6 +251,10 @@ export class SwarmHost {
       ...this.#linkInit(this.#parts.stack, frames, remote),
       lookup: (rendezvous) => this.#lookup(rendezvous),
       signal: AbortSignal.any([signal, this.#stopped.signal]),
+    }).catch((error: unknown) => {
+      const strike = error instanceof RemoteError ? REMOTE_CODES[error.code].strike : 'none'
+      if (strike !== 'none') this.#strike(remote, strike)
+      throw error
     })
     if (accepted === null) return
     await this.#runLink(accepted.share.holding, accepted.link, accepted.share.knowsShape)
@@ -290,7 +295,7 @@ export class SwarmHost {
       holding.linking--
       if (holding.record === null && holding.holders === 0) this.#dropUnused(holding) // the last job ended meanwhile
       const reason = await running
-      if (reason.strike !== 'none') this.#strike(link, reason.strike)
+      if (reason.strike !== 'none') this.#strike(link.remote, reason.strike)
     } finally {
       this.#uploads.leave(live, link)
       contacts?.left(link)
@@ -335,8 +340,7 @@ export class SwarmHost {
     return (link.remote.direction === 'outbound') === weAreSmaller
   }
 
-  #strike(link: PeerLink, kind: 'protocol' | 'fatal'): void {
-    const { peerId, address } = link.remote
+  #strike({ peerId, address }: Remote, kind: 'protocol' | 'fatal'): void {
     const now = this.now()
     const group = groupOf(address, this.#parts.groupPrivate)
     this.#score.strike(peerId, group, kind, now)
@@ -436,7 +440,7 @@ export class SwarmHost {
       onSole: (share, leafCount) => this.#uploads.sole(share, leafCount),
       onPeers: (share, link, peers) => this.#holdings.get(share.cid.text)?.dialling?.told(link, peers),
       onBadBlock: (_share, link) => {
-        this.#strike(link, 'fatal')
+        this.#strike(link.remote, 'fatal')
         this.#track(link.goodbye(0))
       },
     }

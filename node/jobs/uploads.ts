@@ -4,6 +4,7 @@
  * The machine says whose request is next; this reads the block (verified by the store on the way), writes it to the peer within its
  * credit, and reports what was sent. A block that turns out damaged is answered "not here" and is never offered again.
  */
+import { REMOTE_CODES } from '../../protocol/errors.ts'
 import { FORMAT, UPLOAD, WIRE } from '../../protocol/limits.ts'
 import { Upload, type UploadAction, type UploadEvent } from '../../protocol/swarm/upload.ts'
 import type { Log } from '../log.ts'
@@ -26,7 +27,12 @@ export class Uploads {
   readonly #now: () => number
   readonly #groupPrivate: boolean
   readonly #stopped = new AbortController()
+  /** Those with a block on its way. */
+  readonly #serving = new Map<string, Client>()
+  /** Peer ids that were sent away because they took nothing, and until when they come last. */
+  readonly #lastUntilMs = new Map<string, number>()
   #timer: NodeJS.Timeout | undefined
+  #watch: NodeJS.Timeout | undefined
 
   constructor(parts: { blocks: BlockStore; log: Log; now: () => number; groupPrivate: boolean }) {
     this.#machine = new Upload({ ...UPLOAD, requestsQueuedMax: WIRE.requestsQueuedMax })
@@ -40,7 +46,9 @@ export class Uploads {
   join(share: LiveShare, link: PeerLink, isReachable: boolean): void {
     const peer = clientOf(share, link)
     this.#clients.set(peer, { share, link })
-    this.#feed({ type: 'peerJoined', peer, group: groupOf(link.remote.address, this.#groupPrivate), share: share.cid.text, isReachable })
+    const group = groupOf(link.remote.address, this.#groupPrivate)
+    const isLast = (this.#lastUntilMs.get(link.remote.peerId) ?? 0) > this.#now()
+    this.#feed({ type: 'peerJoined', peer, group, share: share.cid.text, isReachable, isLast })
   }
 
   leave(share: LiveShare, link: PeerLink): void {
@@ -66,6 +74,7 @@ export class Uploads {
 
   stop(): void {
     clearTimeout(this.#timer)
+    clearInterval(this.#watch)
     this.#stopped.abort(new Error('uploads stopped'))
   }
 
@@ -87,13 +96,41 @@ export class Uploads {
       return
     }
     const { level } = action
+    this.#serving.set(peer, client)
+    this.#watch ??= setInterval(() => this.#lookForStuck(), UPLOAD.stuckMs / 2).unref()
     const served = (bytes: number): void => {
+      if (this.#serving.get(peer) === client) this.#serving.delete(peer)
       if (this.#clients.get(peer) === client) this.#feed({ type: 'served', peer, bytes }) // else its link was replaced
     }
     this.#serve(client, level, index).then(served, (error: unknown) => {
       this.#log.debug('serving a block failed', { error })
       served(0)
     })
+  }
+
+  /** Whoever asks and then takes nothing keeps others waiting: first it loses its slot, then, where memory is short, the session. */
+  #lookForStuck(): void {
+    if (this.#serving.size === 0) {
+      clearInterval(this.#watch)
+      this.#watch = undefined
+      return
+    }
+    for (const [peer, { link }] of [...this.#serving]) {
+      const afterMs = this.#machine.stuckAfterMs(peer)
+      const { stalledMs } = link
+      if (stalledMs < afterMs) continue
+      this.#feed({ type: 'stuck', peer })
+      if (stalledMs >= UPLOAD.stuckTimesMax * afterMs && this.#machine.isShort && !link.isClosing) this.#sendAway(link)
+    }
+  }
+
+  #sendAway(link: PeerLink): void {
+    const { peerId } = link.remote
+    this.#log.debug('a peer takes nothing of what it asked for', { peer: peerId })
+    this.#lastUntilMs.delete(peerId)
+    this.#lastUntilMs.set(peerId, this.#now() + UPLOAD.lastMs)
+    if (this.#lastUntilMs.size > UPLOAD.lastPeersMax) this.#lastUntilMs.delete(this.#lastUntilMs.keys().next().value!)
+    link.goodbye(REMOTE_CODES.TIMEOUT.wire).catch(() => {}) // heard of when the link has run
   }
 
   async #serve(client: Client, level: number, index: number): Promise<number> {

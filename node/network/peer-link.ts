@@ -141,6 +141,11 @@ export class PeerLink {
     return this.#session.peerKnowsShape
   }
 
+  /** For how long the peer has let lie what it asked for: it gives no credit, or reads nothing. 0 while it is not its turn. */
+  get stalledMs(): number {
+    return this.#jobs.stalledMs(this.#writeSinceMs !== null)
+  }
+
   /** Whether the session is over, or about to be. */
   get isClosing(): boolean {
     return this.#closing !== null

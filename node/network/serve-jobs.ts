@@ -28,12 +28,17 @@ export interface ServeRules {
   sent(level: number, index: number, bytes: number, isLast: boolean): void
 }
 
+/** Less credit at a time is none: a peer in good order gives a frame's worth. */
+const TAKEN_BYTES_MIN = 16 * 1024
+
 export class ServeJobs {
   readonly #limiter: RateLimiter | null
   readonly #rules: ServeRules
   readonly #jobs: ServeJob[] = []
   /** The job whose bytes the channel is taking right now. */
   #writing: ServeJob | null = null
+  /** When the peer last took a good part of a block, or was offered one. */
+  #takenMs = 0
 
   constructor(limiter: RateLimiter | null, rules: ServeRules) {
     this.#limiter = limiter
@@ -49,12 +54,21 @@ export class ServeJobs {
     const { promise: done, resolve: finish } = Promise.withResolvers<boolean>()
     const order = this.#limiter?.beginBlock() ?? 0
     const job: ServeJob = { level, index, block, done, finish, order, wake, offset: 0, isCancelled: false }
-    this.#jobs.push(job)
+    if (this.#jobs.push(job) === 1) this.#takenMs = performance.now()
     return job
   }
 
   find(level: number, index: number): ServeJob | undefined {
     return this.#jobs.find((job) => job.level === level && job.index === index)
+  }
+
+  /** For how long the peer has taken nothing of the first job; 0 when it is we who wait, for the cap. */
+  stalledMs(isChannelBusy: boolean): number {
+    const job = this.#jobs[0]
+    if (job === undefined) return 0
+    const left = job.block.byteLength - job.offset
+    if (!isChannelBusy && left > 0 && this.#rules.sendableBytes(job.level, job.index, left) > 0) return 0
+    return performance.now() - this.#takenMs
   }
 
   /** As much of the first job as credit and the cap let go, up to WIRE.dataFramesAtOnceMax frames, each a head and its payload. */
@@ -71,6 +85,8 @@ export class ServeJobs {
       const head = dataHead(level, index, block.byteLength, offset)
       if (this.#limiter?.mayStartFrame(job, job.order, head.byteLength + bytes) === false) break
       job.offset += bytes
+      const takenMin = Math.min(TAKEN_BYTES_MIN, this.#limiter?.dataBytesMax ?? TAKEN_BYTES_MIN)
+      if (bytes >= takenMin || job.offset === block.byteLength) this.#takenMs = performance.now()
       this.#writing = job
       this.#rules.sent(level, index, bytes, job.offset === block.byteLength)
       frames.push([head, block.subarray(offset, offset + bytes)])

@@ -46,9 +46,13 @@ export class Slots {
 
   /** A block that takes longer than this no longer holds a slot: twice what it would take if all slots shared the line. */
   patienceMs(blockBytes: number): number {
+    return Math.min(this.#limits.slotMs, Math.max(SLOT_MS_MIN, 2 * this.fairMs(blockBytes)))
+  }
+
+  /** What a block takes if all slots share the line. */
+  fairMs(blockBytes: number): number {
     const rate = this.#pace.bytesPerSecond
-    if (rate === 0) return SLOT_MS_START
-    return Math.min(this.#limits.slotMs, Math.max(SLOT_MS_MIN, (2 * this.#open * blockBytes * 1000) / rate))
+    return rate === 0 ? SLOT_MS_START / 2 : (this.#open * blockBytes * 1000) / rate
   }
 
   /** A block has left, or what there was of it; `isContested`: others were waiting for the slot. */

@@ -4,7 +4,8 @@
  * Every peer has at most one block on its way. A free slot goes to the IP group with the fewest slots, then to the one that was served the
  * least, and within the group likewise, so a crowd behind one address gets what one neighbour gets. One block in eight goes to whoever waits
  * longest, whatever was served: nobody starves. Where we are the only seeder, blocks that never left go before all others: the crowd can spread
- * those itself once they are out. How many slots there are follows from whether more of them carry more.
+ * those itself once they are out. How many slots there are follows from whether more of them carry more. Who takes nothing of what it asked
+ * for holds no slot, and whoever was sent away for that comes last, and to half of the memory at most, when it is back.
  */
 import { assert } from '../errors.ts'
 import { FirstCopies } from './first-copies.ts'
@@ -15,6 +16,7 @@ export interface UploadLimits {
   slotsMin: number
   slotsMax: number
   slotMs: number
+  stuckMs: number
   optimisticEvery: number
   unreachableWeight: number
   leaseBytesMax: number
@@ -24,8 +26,10 @@ export interface UploadLimits {
 
 export type UploadEvent =
   /** `isReachable`: others can dial it. `peer` is one peer of one share. `group` is its IP group, '' when it has none: then it stands for itself. */
-  | { type: 'peerJoined'; peer: string; group: string; share: string; isReachable: boolean }
+  | { type: 'peerJoined'; peer: string; group: string; share: string; isReachable: boolean; isLast?: boolean }
   | { type: 'peerLeft'; peer: string }
+  /** It takes nothing of what is on its way to it. */
+  | { type: 'stuck'; peer: string }
   /** `bytes`: how long the block is. */
   | { type: 'requested'; peer: string; level: number; index: number; bytes: number }
   | { type: 'cancelled'; peer: string; level: number; index: number }
@@ -65,6 +69,9 @@ interface UploadPeer {
   /** What is on its way to it. */
   serving: Wish | null
   startedMs: number
+  isStuck: boolean
+  /** Served when nobody else waits. */
+  isLast: boolean
 }
 
 interface Group {
@@ -97,6 +104,17 @@ export class Upload {
   /** Bytes of blocks that are on their way, in memory. */
   get leasedBytes(): number {
     return this.#leasedBytes
+  }
+
+  /** Whether somebody waits while much of the memory is taken. */
+  get isShort(): boolean {
+    return this.#waiting.size > 0 && this.#leasedBytes > this.#limits.leaseBytesMax / 2
+  }
+
+  /** How long a peer may take nothing before it is `stuck`: as long as all of its block would take on a line that all slots share. */
+  stuckAfterMs(peer: string): number {
+    const { slotMs, stuckMs } = this.#limits
+    return Math.min(slotMs, Math.max(stuckMs, this.#slots.fairMs(this.#peers.get(peer)?.serving?.bytes ?? 0)))
   }
 
   /** Feed one event; perform all actions before the next. */
@@ -141,7 +159,7 @@ export class Upload {
     }
   }
 
-  #join({ peer: key, group: groupName, share, isReachable }: Extract<UploadEvent, { type: 'peerJoined' }>): void {
+  #join({ peer: key, group: groupName, share, isReachable, isLast = false }: Extract<UploadEvent, { type: 'peerJoined' }>): void {
     assert(!this.#peers.has(key), `${key} joined twice`)
     const name = groupName === '' ? `peer ${key}` : groupName
     let group = this.#groups.get(name)
@@ -159,6 +177,8 @@ export class Upload {
       queue: [],
       serving: null,
       startedMs: 0,
+      isStuck: false,
+      isLast,
     }
     group.peers.add(peer)
     this.#peers.set(key, peer)
@@ -192,6 +212,9 @@ export class Upload {
         if (peer.queue.length === 0) this.#waiting.delete(peer)
         return
       }
+      case 'stuck':
+        peer.isStuck = peer.serving !== null
+        return
       case 'served': {
         const served = this.#free(peer)
         // What did not arrive whole is as good as never sent.
@@ -240,11 +263,11 @@ export class Upload {
   #fill(now: number, actions: UploadAction[]): void {
     let fresh = 0
     // A slow reader keeps what it has begun, but not the slot.
-    for (const peer of this.#active) if (!this.#isOver(peer, now)) fresh++
+    for (const peer of this.#active) if (!peer.isStuck && !this.#isOver(peer, now)) fresh++
     for (; fresh < this.#slots.open && this.#waiting.size > 0; fresh++) {
       const peer = this.#next(this.#turn % this.#limits.optimisticEvery === this.#limits.optimisticEvery - 1)
       const wish = this.#wishOf(peer)
-      if (this.#leasedBytes + wish.bytes > this.#limits.leaseBytesMax) return
+      if (this.#leasedBytes + wish.bytes > this.#limits.leaseBytesMax / (peer.isLast ? 2 : 1)) return
       this.#turn++
       this.#serve(peer, wish, now)
       actions.push({ type: 'serve', peer: peer.key, level: wish.level, index: wish.index })
@@ -259,6 +282,7 @@ export class Upload {
     peer.queue.splice(peer.queue.indexOf(wish), 1)
     peer.serving = wish
     peer.startedMs = now
+    peer.isStuck = false
     peer.account.active++
     peer.group.account.active++
     this.#waiting.delete(peer)
@@ -283,7 +307,13 @@ export class Upload {
       const isFirst = this.#copies.get(peer.share)?.hasLeft(level, index) !== true
       const isBetter =
         best === null ||
-        (isFirst !== isBestFirst ? isFirst : isOptimistic ? sinceMs < bestSinceMs : isFairer(peer, sinceMs, best, bestSinceMs))
+        (peer.isLast !== best.isLast
+          ? best.isLast
+          : isFirst !== isBestFirst
+            ? isFirst
+            : isOptimistic
+              ? sinceMs < bestSinceMs
+              : isFairer(peer, sinceMs, best, bestSinceMs))
       if (!isBetter) continue
       best = peer
       isBestFirst = isFirst

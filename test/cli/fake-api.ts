@@ -66,7 +66,7 @@ export function fakeApi(override: Partial<ShoalApi> = {}): FakeApi {
         bytes: 2 - i,
       }))
       const rates = { up: up!, down: down!, atMs: 5 }
-      const traffic = { bytesIn: 1, bytesOut: 2, rssBytes: 1_000_000 }
+      const traffic = { bytesIn: 1, bytesOut: 2, rssBytes: 1_000_000, lagP99Ms: 0 }
       const counts = { uptimeSeconds: 61, shares: 1, blocks: 2, connections: 3, swarmPeers: 1, jobs: 0 }
       const dht: { name: string; peers: number; mode: 'client' | 'server' }[] = [{ name: 'wan', peers: 5, mode: 'client' }]
       const where = { peerId: 'P1', version: '0.1.0', network: 'test', addresses: ['/a'], home: '/h', pid: 7 }

@@ -1,8 +1,8 @@
 /**
  * Nodes inside the test's own process, composed as main.ts composes them: on loopback, on a network of their own, all logging to one list.
  */
-import { createHash, randomBytes } from 'node:crypto'
-import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises'
+import { randomBytes } from 'node:crypto'
+import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { MemoryDatastore } from 'datastore-core'
@@ -10,9 +10,6 @@ import type { GetRequest, GetResult } from '../../node/control/api.ts'
 import { createLog, type Log, silentLog } from '../../node/log.ts'
 import { openNode, type ShoalNode } from '../../node/main.ts'
 import { createIdentity, createStack, type Stack } from '../../node/network/stack.ts'
-import type { ShareCid } from '../../protocol/cid.ts'
-import { nodeCount, ShareDag } from '../../protocol/dag.ts'
-import { nodePrimitives } from '../primitives-node.ts'
 
 const LISTEN = ['/ip4/127.0.0.1/tcp/0']
 
@@ -97,38 +94,4 @@ export function get(
 ): Promise<GetResult> {
   const whole = { link, outputDir, path: null, force: false, consent: false, wait: false, peers: [], keep: false, ...request }
   return node.api.get(whole, ignore, signal)
-}
-
-/** The files of a block store: path by digest in hex. */
-export async function storedFiles(home: string): Promise<Map<string, string>> {
-  const found = new Map<string, string>()
-  for (const prefix of await readdir(join(home, 'blocks')))
-    for (const name of await readdir(join(home, 'blocks', prefix))) found.set(name, join(home, 'blocks', prefix, name))
-  return found
-}
-
-/** Names of stored files whose content is something else. */
-export async function corruptFiles(home: string): Promise<string[]> {
-  const corrupt: string[] = []
-  for (const [name, path] of await storedFiles(home)) {
-    const digest = createHash('sha256').update(await readFile(path))
-    if (digest.digest('hex') !== name) corrupt.push(name)
-  }
-  return corrupt
-}
-
-export const hexOf = (bytes: Uint8Array): string => Buffer.from(bytes).toString('hex')
-
-/** The tree of a share that lies whole in the store of a home, and its blocks. */
-export async function readTree(
-  home: string,
-  cid: ShareCid,
-): Promise<{ dag: ShareDag; block(level: number, index: number): Promise<Uint8Array> }> {
-  const files = await storedFiles(home)
-  const read = async (digest: Uint8Array): Promise<Uint8Array> => new Uint8Array(await readFile(files.get(hexOf(digest)) ?? ''))
-  const dag = await ShareDag.open(nodePrimitives, cid, await read(cid.digest))
-  for (let level = dag.shape.depth - 1; level >= 1; level--)
-    for (let index = 0; index < nodeCount(dag.shape, level); index++)
-      await dag.acceptNode(level, index, await read(dag.digestOf(level, index)!))
-  return { dag, block: (level, index) => read(level === 255 ? cid.digest : dag.digestOf(level, index)!) }
 }

@@ -13,7 +13,8 @@ import { ShareWriter } from '../../protocol/layout.ts'
 import { FORMAT, READING } from '../../protocol/limits.ts'
 import { formatLink } from '../../protocol/link.ts'
 import { createSealer } from '../../protocol/seal.ts'
-import { get, ignore, Nodes, patience, storedFiles } from '../kit/nodes.ts'
+import { get, ignore, Nodes, patience } from '../kit/nodes.ts'
+import { storedFiles } from '../kit/stored.ts'
 import { nodePrimitives } from '../primitives-node.ts'
 
 const PIECE = FORMAT.pieceBytes

@@ -151,6 +151,31 @@ describe('upload', () => {
     expect(yard.upload.leasedBytes).toBe(UPLOAD.leaseBytesMax)
   })
 
+  it('whoever takes nothing holds no slot, so a crowd of them does not keep out the one that does', () => {
+    const yard = new Yard()
+    for (let i = 0; i < 30; i++) yard.join(`mute${i}`, '')
+    yard.join('honest', '')
+    for (let i = 0; i < 20 && !yard.active.some(({ peer }) => peer === 'honest'); i++) {
+      yard.now += UPLOAD.stuckMs
+      for (const { peer } of [...yard.active]) yard.feed({ type: 'stuck', peer })
+    }
+    expect(yard.active.map(({ peer }) => peer)).toContain('honest')
+  })
+
+  it('whoever was sent away for it comes last, and gets half of the memory at most', () => {
+    const yard = new Yard()
+    for (let i = 0; i < 40; i++) {
+      yard.feed({ type: 'peerJoined', peer: `last${i}`, group: '', share: 'share', isReachable: true, isLast: true })
+      yard.wish(`last${i}`)
+      for (const { peer } of [...yard.active]) yard.feed({ type: 'stuck', peer })
+    }
+    expect(yard.upload.leasedBytes).toBe(UPLOAD.leaseBytesMax / 2)
+    yard.join('honest', '')
+    expect(yard.active.at(-1)?.peer).toBe('honest')
+    for (let i = 0; i < 3; i++) yard.finish('honest')
+    expect(yard.active.at(-1)?.peer).toBe('honest')
+  })
+
   it('does not start what was cancelled, and forgets a peer that left', () => {
     const yard = new Yard()
     for (let i = 0; i < 4; i++) yard.feed({ type: 'peerJoined', peer: `p${i}`, group: '', share: 'share', isReachable: true })

@@ -75,7 +75,7 @@ export class Crowd {
       'rejected',
       'tick',
     ])
-    this.#uploadRows = rowsOf('upload', ['peerJoined', 'peerLeft', 'requested', 'cancelled', 'served', 'sole', 'tick'])
+    this.#uploadRows = rowsOf('upload', ['peerJoined', 'peerLeft', 'stuck', 'requested', 'cancelled', 'served', 'sole', 'tick'])
   }
 
   /** Adds a node: the origin has everything and a line of its own, the others begin with nothing and want all. */
