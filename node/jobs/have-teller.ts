@@ -15,8 +15,8 @@ export interface Claim {
   knowsShape: boolean
   /** We told it that we have every block. */
   toldAll: boolean
-  /** How many blocks it said that it has, by the page that the first of them lies on. */
-  readonly pages: Map<number, number>
+  /** How many blocks it said that it has. */
+  told: number
 }
 
 export interface Holdings {
@@ -101,23 +101,15 @@ export class HaveTeller {
   }
 }
 
-const PAGE_BLOCKS = WIRE.havePageBytesMax * 8
-
-/** Takes note of how much a peer says that it has. A page tells all of its stretch anew, a range only what is new. */
-export function countClaimed({ pages }: Claim, have: Have): void {
-  if (have.kind !== 'range' && have.kind !== 'bitmap') return
-  const page = Math.floor(have.first / PAGE_BLOCKS)
-  if (have.kind === 'range') pages.set(page, (pages.get(page) ?? 0) + have.count)
-  else if (have.first % PAGE_BLOCKS === 0) pages.set(page, countBits(have.bits))
-  else pages.set(page, (pages.get(page) ?? 0) + countBits(have.bits))
+/** Takes note of what a peer says that it has. A link tells every block once. */
+export function countClaimed(claim: Claim, have: Have): void {
+  if (have.kind === 'range') claim.told += have.count
+  else if (have.kind === 'bitmap') claim.told += countBits(have.bits)
 }
 
 /** How many it has, for people to look at; null is all. A peer that repeats itself is counted too high, but never above all. */
 export function claimedBlocks(claim: Claim | undefined, blockCount: number): number | null {
-  if (claim?.hasAll === true) return null
-  let sum = 0
-  for (const count of claim?.pages.values() ?? []) sum += count
-  return Math.min(sum, blockCount)
+  return claim?.hasAll === true ? null : Math.min(claim?.told ?? 0, blockCount)
 }
 
 function countBits(bits: Uint8Array): number {

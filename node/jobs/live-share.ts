@@ -134,7 +134,7 @@ export class LiveShare implements PeerLinkHandlers {
   /** Serves and fetches through `link` until it closes. */
   async attach(link: PeerLink, signal: AbortSignal): Promise<CloseReason> {
     const peer = link.remote.peerId
-    const claim: Claim = { link, hasAll: false, knowsShape: link.peerKnowsShape, toldAll: false, pages: new Map() }
+    const claim: Claim = { link, hasAll: false, knowsShape: link.peerKnowsShape, toldAll: false, told: 0 }
     this.#claims.set(peer, claim)
     this.lastLinkedAt = this.#parts.now()
     if (this.#dag !== null) link.learnShape(this.#dag.shape.blockCount, this.#expectedBytes)

@@ -10,6 +10,11 @@ const AHEAD = 4
 /** What was suggested and did not leave within this time is suggested to others too. */
 const ROUND_MS = 10_000
 
+interface Suggestion {
+  index: number
+  isAsked: boolean
+}
+
 export class FirstCopies {
   readonly leafCount: number
   readonly #sent: Uint8Array
@@ -18,7 +23,8 @@ export class FirstCopies {
   readonly #told: Uint8Array
   #cursor = 0
   #roundMs = Number.NEGATIVE_INFINITY
-  readonly #open = new Map<string, number[]>()
+  /** By peer: what it was told and did not get, oldest first. */
+  readonly #open = new Map<string, Suggestion[]>()
 
   constructor(leafCount: number) {
     this.leafCount = leafCount
@@ -46,24 +52,39 @@ export class FirstCopies {
     this.#cursor = Math.min(this.#cursor, index)
   }
 
+  /** Who asks for something else has no use for the oldest of what was suggested to it: it has that already, or wants it no more. */
+  asked(peer: string, level: number, index: number): void {
+    const open = this.#open.get(peer)
+    if (open === undefined || level !== 0) return
+    const suggested = open.find((suggestion) => suggestion.index === index)
+    if (suggested !== undefined) suggested.isAsked = true
+    else removeWhere(open, ({ isAsked }) => !isAsked)
+  }
+
+  /** It is not to be sent to this peer after all. */
+  cancelled(peer: string, level: number, index: number): void {
+    const open = this.#open.get(peer)
+    if (open !== undefined && level === 0) removeWhere(open, (suggestion) => suggestion.index === index)
+  }
+
   /** Leaves to suggest to a peer now, beside those that it was told of before. */
   suggestTo(peer: string, now: number): number[] {
     if (this.#sentCount === this.leafCount) return []
-    const open = (this.#open.get(peer) ?? []).filter((index) => !isSet(this.#sent, index))
+    const open = (this.#open.get(peer) ?? []).filter(({ index }) => !isSet(this.#sent, index))
     this.#open.set(peer, open)
     const fresh: number[] = []
     while (open.length < AHEAD) {
       const index = this.#next(now)
       if (index < 0) break
-      if (open.includes(index)) continue
-      open.push(index)
+      if (open.some((suggestion) => suggestion.index === index)) continue
+      open.push({ index, isAsked: false })
       fresh.push(index)
     }
     return fresh
   }
 
   forget(peer: string): void {
-    for (const index of this.#open.get(peer) ?? []) {
+    for (const { index } of this.#open.get(peer) ?? []) {
       this.#told[index >>> 3]! &= ~(1 << (index & 7))
       this.#cursor = Math.min(this.#cursor, index)
     }
@@ -90,4 +111,9 @@ const isSet = (bits: Uint8Array, index: number): boolean => ((bits[index >>> 3] 
 
 function set(bits: Uint8Array, index: number): void {
   bits[index >>> 3]! |= 1 << (index & 7)
+}
+
+function removeWhere(list: Suggestion[], isWanted: (suggestion: Suggestion) => boolean): void {
+  const at = list.findIndex(isWanted)
+  if (at >= 0) list.splice(at, 1)
 }

@@ -49,6 +49,11 @@ export class Items {
     return this.#priority[item]!
   }
 
+  /** Whether it is taken in the order of the items, not of rarity. */
+  isOrdered(item: number): boolean {
+    return this.#priority[item]! < ORDERED_PRIORITIES
+  }
+
   want(item: number, priority: number): void {
     if (this.#had.has(item)) return
     const isOpen = !this.#taken.has(item)
@@ -105,8 +110,8 @@ export class Items {
   }
 
   /** The open item to be asked next of a peer that has `within` (null: everything) but `without`; -1 when there is none. */
-  pick(rotation: number, within: IndexSet | null, without: IndexSet | null): number {
-    return this.#open.count === 0 ? -1 : this.#open.pick(rotation, within, without)
+  pick(from: number, within: IndexSet | null, without: IndexSet | null): number {
+    return this.#open.count === 0 ? -1 : this.#open.pick(from, within, without)
   }
 
   /** Whether `item` is open and, as far as known, nobody but seeders has it: it can be asked for in the place of `other`. */

@@ -43,12 +43,12 @@ export class OpenItems {
     this.#count--
   }
 
-  /** The first by priority, then by rarity and order from `rotation` on (or by order alone); -1 when there is none. */
-  pick(rotation: number, within: IndexSet | null, without: IndexSet | null): number {
+  /** The first by priority, then by rarity and order from `from` on (or by order alone); -1 when there is none. */
+  pick(from: number, within: IndexSet | null, without: IndexSet | null): number {
     for (let at = 0; at < this.#buckets.length; at++) {
       const bucket = this.#buckets[at]
       if (bucket === undefined || bucket.count === 0) continue
-      const item = bucket.findFrom(at < ORDERED_PRIORITIES * RARITIES ? 0 : rotation, within, without)
+      const item = bucket.findFrom(at < ORDERED_PRIORITIES * RARITIES ? 0 : from, within, without)
       if (item >= 0) return item
     }
     return -1

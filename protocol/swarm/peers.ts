@@ -10,6 +10,8 @@ export interface SwarmPeer {
   refused: IndexSet | null
   /** What it would rather be asked for, oldest first. */
   suggested: number[]
+  /** The same for items that nobody here wants yet. */
+  suggestedEarly: number[]
   /** Asked and not delivered, in the order asked. */
   queue: number[]
   /** Delivered and being verified. */
@@ -46,6 +48,7 @@ export function newPeer(key: string, have: IndexSet, window: number): SwarmPeer 
     have,
     refused: null,
     suggested: [],
+    suggestedEarly: [],
     queue: [],
     checking: [],
     window,

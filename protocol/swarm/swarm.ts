@@ -34,8 +34,9 @@ export type { SwarmAction, SwarmEvent, SwarmLimits }
 /** The download of one share. */
 export class Swarm {
   readonly #limits: SwarmLimits
-  /** Every instance starts reading elsewhere, so that downloaders of one seeder have something to give to each other. */
-  readonly #rotation: number
+  readonly #random: () => number
+  /** Where a pick begins to look: behind the last one, so that seeders are read in order. */
+  #cursor: number
   readonly #peers = new Map<string, SwarmPeer>()
   readonly #items: Items
   readonly #flights = new Map<number, Flight>()
@@ -54,7 +55,8 @@ export class Swarm {
   constructor(itemCount: number, limits: SwarmLimits, random: () => number) {
     this.#limits = limits
     this.#line = new Line(limits.forgetMs)
-    this.#rotation = Math.floor(random() * itemCount)
+    this.#random = random
+    this.#cursor = this.#anywhere(itemCount)
     this.#items = new Items(itemCount)
   }
 
@@ -176,7 +178,12 @@ export class Swarm {
 
   #suggest(key: string, item: number): void {
     const peer = this.#peers.get(key)
-    if (peer === undefined || !this.#items.isMissing(item) || peer.suggested.length >= this.#limits.requestsPerPeerMax) return
+    const max = this.#limits.requestsPerPeerMax
+    if (peer === undefined || this.#items.isHad(item) || peer.suggested.length + peer.suggestedEarly.length >= max) return
+    if (!this.#items.isMissing(item)) {
+      peer.suggestedEarly.push(item)
+      return
+    }
     if (peer.suggested.push(item) === 1) this.#suggesting++
     this.#wet(peer)
   }
@@ -185,6 +192,9 @@ export class Swarm {
     assert(priority >= 0 && priority < PRIORITIES && first >= 0 && first + count <= this.#items.count, 'want out of range')
     this.#isDoneSaid = false
     for (let item = first; item < first + count; item++) this.#items.want(item, priority)
+    for (const peer of this.#peers.values()) {
+      for (const item of peer.suggestedEarly.splice(0)) this.#suggest(peer.key, item)
+    }
     this.#wetAll()
   }
 
@@ -396,6 +406,7 @@ export class Swarm {
     const flight = this.#flights.get(item)
     if (flight === undefined) {
       this.#items.take(item)
+      if (item === this.#cursor) this.#cursor = item + 1 === this.#items.count ? 0 : item + 1
       this.#flights.set(item, { holders: [peer], checking: [], askedMs: now })
     } else {
       const full = flight.holders.length >= this.#limits.endgameCopiesMax
@@ -420,15 +431,25 @@ export class Swarm {
 
   #pickOpen(peer: SwarmPeer): number {
     if (peer.isDry) return -1
-    const item = this.#items.pick(this.#rotation, peer.have, peer.refused)
+    let item = this.#items.pick(this.#cursor, peer.have, peer.refused)
     peer.isDry = item < 0
-    while (item >= 0 && peer.suggested.length > 0) {
+    if (item < 0) return item
+    if (this.#items.isOrdered(item)) return item
+    // The run is over where somebody else has been: going on behind them would be asking for what they ask for next.
+    if (item !== this.#cursor) item = this.#items.pick(this.#anywhere(this.#items.count), peer.have, peer.refused)
+    this.#cursor = item
+    while (peer.suggested.length > 0) {
       const suggested = peer.suggested[0]!
       if (this.#items.isAsRare(suggested, item) && isHolder(peer, suggested)) return suggested
       peer.suggested.shift()
       if (peer.suggested.length === 0) this.#suggesting--
     }
     return item
+  }
+
+  /** Every instance reads elsewhere, so that downloaders of one seeder have something to give to each other. */
+  #anywhere(itemCount: number): number {
+    return Math.floor(this.#random() * itemCount)
   }
 
   #endTrial(peer: SwarmPeer): void {

@@ -124,8 +124,8 @@ export class Upload {
     if (event.type === 'peerJoined') this.#join(event)
     else if (event.type === 'sole') this.#setSole(event, now, actions)
     else if (event.type !== 'tick') this.#apply(event, now)
-    if (this.#copies.size > 0 && (event.type === 'peerJoined' || event.type === 'requested')) this.#suggest(event.peer, now, actions)
     if (this.#waiting.size > 0) this.#fill(now, actions)
+    if (this.#copies.size > 0) this.#suggestMore(event, now, actions)
     return actions
   }
 
@@ -191,6 +191,12 @@ export class Upload {
     for (const peer of this.#peers.values()) if (peer.share === share) this.#suggest(peer.key, now, actions)
   }
 
+  /** To whoever came, asked, or is being served: of what was suggested to it, less is left. */
+  #suggestMore(event: UploadEvent, now: number, actions: UploadAction[]): void {
+    for (const { type, peer } of [...actions]) if (type === 'serve') this.#suggest(peer, now, actions)
+    if (event.type === 'peerJoined' || event.type === 'requested') this.#suggest(event.peer, now, actions)
+  }
+
   #suggest(key: string, now: number, actions: UploadAction[]): void {
     const copies = this.#copies.get(this.#peers.get(key)?.share ?? '')
     for (const index of copies?.suggestTo(key, now) ?? []) actions.push({ type: 'suggest', peer: key, index })
@@ -203,12 +209,14 @@ export class Upload {
       case 'requested':
         assert(peer.queue.length < this.#limits.requestsQueuedMax, 'the session lets no more through')
         if (peer.queue.length === 0 && peer.serving === null) this.#returned(peer)
+        this.#copies.get(peer.share)?.asked(peer.key, event.level, event.index)
         peer.queue.push({ level: event.level, index: event.index, bytes: event.bytes, sinceMs: now })
         if (peer.serving === null) this.#waiting.add(peer)
         return
       case 'cancelled': {
         const at = peer.queue.findIndex(({ level, index }) => level === event.level && index === event.index)
         if (at >= 0) peer.queue.splice(at, 1)
+        this.#copies.get(peer.share)?.cancelled(peer.key, event.level, event.index)
         if (peer.queue.length === 0) this.#waiting.delete(peer)
         return
       }

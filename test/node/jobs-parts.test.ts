@@ -123,7 +123,7 @@ describe('waiting for a number', () => {
 function claimOf(init: Partial<Claim> = {}): { claim: Claim; told: Have[] } {
   const told: Have[] = []
   const link = { sendHave: (have: Have) => told.push(have) } as unknown as PeerLink // the teller uses nothing else
-  return { claim: { link, hasAll: false, knowsShape: true, toldAll: false, pages: new Map(), ...init }, told }
+  return { claim: { link, hasAll: false, knowsShape: true, toldAll: false, told: 0, ...init }, told }
 }
 
 describe('telling what is held', () => {
