@@ -75,6 +75,8 @@ export const WIRE = {
   skippedBytesMax: 4 * KIB,
   /** Before a proved hello nobody may make us hold more. */
   helloBytesMax: 4 * KIB,
+  /** Control frames written together. */
+  smallFramesAtOnceMax: 16,
   /** Credit for a peer that sent nothing yet; doubles with each window used, up to creditBytesPerPeer. */
   creditBytesStart: 256 * KIB,
   /** What every peer gets that owes us something, even when creditBytesTotal is used up: one data frame. */

@@ -23,6 +23,8 @@ export interface Holdings {
   readonly leaves: Bitfield
   knowsShape(): boolean
   readonly isComplete: boolean
+  /** Whether the peer of this claim has told that it has a leaf. */
+  isTold(claim: Claim, index: number): boolean
 }
 
 const FLUSH_MS = 200
@@ -89,7 +91,16 @@ export class HaveTeller {
       if (claim.hasAll || !claim.knowsShape || claim.toldAll) continue
       if (this.#holdings.isComplete) this.tellAll(claim)
       else if (runs.length > RANGES_PER_FLUSH_MAX) this.#sendBitmap(claim.link)
-      else for (const [first, count] of runs) claim.link.sendHave({ kind: 'range', first, count })
+      else this.#sendRuns(claim, runs)
+    }
+  }
+
+  /** News of what the peer has itself can wait: it is of use once the peer is asked what we have. */
+  #sendRuns(claim: Claim, runs: [first: number, count: number][]): void {
+    for (const [first, count] of runs) {
+      let isNews = false
+      for (let index = first; index < first + count && !isNews; index++) isNews = !this.#holdings.isTold(claim, index)
+      claim.link.sendHave({ kind: 'range', first, count }, isNews)
     }
   }
 

@@ -40,7 +40,7 @@ export interface LiveShareParts {
   onBadBlock(share: LiveShare, link: PeerLink): void
 }
 
-/** Takes a block's bytes when it has been verified and stored, and gives them back when it is done. */
+/** Takes a block's bytes when it is verified and stored, and gives them back. */
 export type LeafListener = (position: number, bytes: Uint8Array) => Promise<Uint8Array>
 
 export class LiveShare implements PeerLinkHandlers {
@@ -252,14 +252,14 @@ export class LiveShare implements PeerLinkHandlers {
     this.#fail(reason)
   }
 
-  // What peer links tell.
+  isTold = ({ link }: Claim, index: number): boolean => this.#engine?.isTold(link.remote.peerId, index) === true
 
   knowsShape = (): boolean => this.#dag !== null
 
   onHave(link: PeerLink, have: Have): void {
     const peer = link.remote.peerId
     const claim = this.#claims.get(peer)
-    if (claim === undefined || claim.link !== link) return
+    if (claim?.link !== link) return
     const first = !claim.knowsShape
     claim.knowsShape = true
     countClaimed(claim, have)
@@ -477,18 +477,17 @@ export class LiveShare implements PeerLinkHandlers {
 
   #perform(action: SwarmAction): void {
     if (action.type === 'done' || action.type === 'dropPeer') return // onBlock has told of the bad block
-    const claim = this.#claims.get(action.peer)
-    if (claim === undefined) return
+    const link = this.linkOf(action.peer)
     const { level, index } = this.#map.placeOf(action.item)
-    if (action.type === 'request') claim.link.request(level, index)
-    else claim.link.cancel(level, index)
+    if (action.type === 'request') link?.request(level, index)
+    else link?.cancel(level, index)
   }
 
   #schedule(): void {
     clearTimeout(this.#timer)
     const at = this.#engine?.nextTimeout()
-    if (at === undefined) return
-    this.#timer = setTimeout(() => this.#feed({ type: 'tick' }), Math.max(1, Math.ceil(at - this.#parts.now()))).unref()
+    if (at !== undefined)
+      this.#timer = setTimeout(() => this.#feed({ type: 'tick' }), Math.max(1, Math.ceil(at - this.#parts.now()))).unref()
   }
 
   #fail(error: Error): void {

@@ -1,7 +1,7 @@
 /**
  * The guards around one kad-dht: how it reads and answers messages, and what its queries may dial.
  *
- * The only file that touches private fields of the library. It checks that they are where they were, and refuses to start otherwise, so
+ * It touches private fields of the library. It checks that they are where they were, and refuses to start otherwise, so
  * that an upgrade which moves one is noticed at once. Message sizes and entries are limited in dht-decode.ts, records in dht-providers.ts.
  */
 import type { Connection, PeerInfo, Stream } from '@libp2p/interface'

@@ -13,6 +13,7 @@ import { Uint8ArrayList } from 'uint8arraylist'
 import { RemoteError } from '../../protocol/errors.ts'
 import { WIRE } from '../../protocol/limits.ts'
 import { asError, NetworkError } from './network-error.ts'
+import { thinWindowUpdates } from './window-updates.ts'
 
 export interface FrameLimits {
   /** Longest frame accepted or sent, header not counted. */
@@ -42,6 +43,7 @@ export class FrameStream {
   /** Takes the stream: nobody else may read, write or close it. */
   constructor(stream: Stream, limits: FrameLimits = OPENING_LIMITS) {
     this.#stream = stream
+    thinWindowUpdates(stream)
     this.#frameBytesMax = limits.frameBytesMax
     this.#bufferBytesMax = limits.bufferBytesMax
     const end = (): void => {

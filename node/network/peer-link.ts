@@ -195,8 +195,9 @@ export class PeerLink {
     this.#feed({ type: 'absent', level, index })
   }
 
-  /** Tells the peer what we hold. Positions wait until it knows the shape, merge while they wait, and need learnShape first. */
-  sendHave(have: Have): void {
+  /** Tells the peer what we hold. Positions wait until it knows the shape, merge while they wait, and need learnShape first.
+   *  What is not urgent waits until something else goes out. */
+  sendHave(have: Have, isUrgent = true): void {
     if (this.#closing !== null) return
     if (have.kind === 'all' || have.kind === 'shape') {
       if (have.kind === 'all') this.#outbox?.clear()
@@ -206,7 +207,7 @@ export class PeerLink {
     assert(this.#outbox !== null, 'positions before the shape')
     if (have.kind === 'range') this.#outbox.addRange(have.first, have.count)
     else this.#outbox.addBitmap(have.first, have.bits)
-    this.#wake()
+    if (isUrgent) this.#wake()
   }
 
   /** The root node is known: from here on ranges and lengths are checked. Tells the peer, if it was not told before. */
@@ -338,15 +339,12 @@ export class PeerLink {
 
   /** Small frames first, so that a CREDIT or CANCEL waits for a few DATA frames at most. */
   #nextFrames(now: number): Uint8Array[][] {
-    if (this.#creditOwedBytes > 0) {
-      const bytes = this.#creditOwedBytes
-      this.#creditOwedBytes = 0
-      return [[encodeMessage({ type: 'credit', bytes })]]
-    }
-    const message = this.#control.shift()
-    if (message !== undefined) return [[encodeMessage(message)]]
+    const small = this.#control.splice(0, WIRE.smallFramesAtOnceMax).map((message) => [encodeMessage(message)])
+    if (this.#creditOwedBytes > 0) small.unshift([encodeMessage({ type: 'credit', bytes: this.#creditOwedBytes })])
+    this.#creditOwedBytes = 0
     const have = this.#nextHave(now)
-    return have === null ? this.#jobs.nextFrames() : [[have]]
+    if (have !== null) small.push([have])
+    return small.length > 0 ? small : this.#jobs.nextFrames()
   }
 
   #nextHave(now: number): Uint8Array | null {

@@ -7,6 +7,7 @@
  * An event costs the same with a million items as with a hundred: peers that could be asked stand in line, the others are not looked at.
  */
 import { assert } from '../errors.ts'
+import { checkPeers } from './checks.ts'
 import { pickCopy, replaceable } from './copies.ts'
 import { type Flight, removeFrom } from './flight.ts'
 import { IndexSet } from './index-set.ts'
@@ -75,6 +76,12 @@ export class Swarm {
   /** Requests that this machine believes to be under way, as "peer/item", sorted: to be compared with the wire. */
   inFlight(): string[] {
     return [...this.#peers.values()].flatMap((peer) => peer.queue.map((item) => `${peer.key}/${item}`)).sort()
+  }
+
+  /** Whether a peer has said that it has an item. */
+  isTold(peer: string, item: number): boolean {
+    const known = this.#peers.get(peer)
+    return known !== undefined && (known.have === null || known.have.has(item))
   }
 
   /** For status displays. */
@@ -478,31 +485,14 @@ export class Swarm {
 
   /** Cross-checks every derived number against its source. O(items × peers): for tests. */
   checkInvariants(): void {
-    const { requestsPerPeerMax, requestsTotalMax, endgameCopiesMax } = this.#limits
     const peers = [...this.#peers.values()]
     this.#items.checkInvariants(
       (item) => this.#flights.has(item),
       (item) => peers.filter((peer) => peer.isProven && peer.have?.has(item) === true).length,
     )
-    for (const [item, { holders, checking }] of this.#flights) {
-      assert(holders.length + checking.length > 0 && holders.length + checking.length <= endgameCopiesMax, `copies of item ${item}`)
-      for (const peer of holders) assert(!peer.isGone && peer.queue.includes(item), `item ${item} is not with ${peer.key}`)
-      for (const peer of checking) assert(!peer.isGone && peer.checking.includes(item), `item ${item} is not from ${peer.key}`)
-    }
-    let [proven, requests, trials, suggesting] = [0, 0, 0, 0]
-    for (const peer of peers) {
-      const asked = peer.queue.length + peer.checking.length
-      assert(asked <= (peer.isProven ? requestsPerPeerMax + requestsTotalMax : 1), `requests to ${peer.key}`)
-      assert(peer.queue.length <= requestsPerPeerMax, `queue of ${peer.key}`)
-      for (const item of peer.queue) assert(this.#flights.get(item)?.holders.includes(peer) === true, `item ${item} of ${peer.key}`)
-      for (const item of peer.checking) assert(this.#flights.get(item)?.checking.includes(peer) === true, `item ${item} from ${peer.key}`)
-      if (peer.suggested.length > 0) suggesting++
-      if (peer.isProven) proven++
-      if (peer.isProven) requests += asked
-      if (peer.isTrial) trials++
-    }
+    const { proven, requests, trials, suggesting } = checkPeers(this.#limits, peers, this.#flights)
     assert(proven === this.#provenCount && trials === this.#trials && suggesting === this.#suggesting, 'kinds of peers')
     this.#line.checkInvariants(peers)
-    assert(requests === this.#requests && requests <= requestsTotalMax, `requests ${this.#requests}, counted ${requests}`)
+    assert(requests === this.#requests && requests <= this.#limits.requestsTotalMax, `requests ${this.#requests}, counted ${requests}`)
   }
 }

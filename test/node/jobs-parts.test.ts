@@ -120,10 +120,15 @@ describe('waiting for a number', () => {
 })
 
 /** A link that only remembers what it was told to tell. */
-function claimOf(init: Partial<Claim> = {}): { claim: Claim; told: Have[] } {
+function claimOf(init: Partial<Claim> = {}): { claim: Claim; told: Have[]; urgent: boolean[] } {
   const told: Have[] = []
-  const link = { sendHave: (have: Have) => told.push(have) } as unknown as PeerLink // the teller uses nothing else
-  return { claim: { link, hasAll: false, knowsShape: true, toldAll: false, told: 0, ...init }, told }
+  const urgent: boolean[] = []
+  const sendHave = (have: Have, isUrgent = true): void => {
+    told.push(have)
+    urgent.push(isUrgent)
+  }
+  const link = { sendHave } as unknown as PeerLink // the teller uses nothing else
+  return { claim: { link, hasAll: false, knowsShape: true, toldAll: false, told: 0, ...init }, told, urgent }
 }
 
 describe('telling what is held', () => {
@@ -133,7 +138,7 @@ describe('telling what is held', () => {
   const holding = (held: number[], count = 40): Holdings & { isComplete: boolean } => {
     const leaves = new Bitfield(count)
     for (const index of held) leaves.add(index)
-    return { leaves, knowsShape: () => true, isComplete: leaves.isFull }
+    return { leaves, knowsShape: () => true, isComplete: leaves.isFull, isTold: (_, index) => index === 9 }
   }
 
   it('tells positions only to a peer that knows the shape, and nothing before it is known here', () => {
@@ -162,6 +167,7 @@ describe('telling what is held', () => {
       { kind: 'range', first: 1, count: 2 },
       { kind: 'range', first: 9, count: 1 },
     ])
+    expect(some.urgent).toEqual([true, false]) // it has 9 itself
     expect(seeder.told).toEqual([])
   })
 

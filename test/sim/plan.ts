@@ -197,7 +197,8 @@ function drawFaults(draw: Draw, nodes: NodePlan[], itemCount: number): Fault[] {
         faults.push({ kind: 'diskFull', atMs, node: node.id }, { kind: 'diskFree', atMs: atMs + draw.between(100, 4_000), node: node.id })
         break
       case 6:
-        faults.push({ kind: 'damage', atMs, node: node.id, position: draw.whole(0, itemCount - 1), priority: 0 })
+        for (let i = 0; i < 3; i++)
+          faults.push({ kind: 'damage', atMs, node: node.id, position: draw.whole(0, itemCount - 1), priority: 0 })
         break
       case 7:
         faults.push({ kind: 'pause', atMs, node: node.id }, { kind: 'resume', atMs: atMs + draw.between(10, 10_000), node: node.id })
