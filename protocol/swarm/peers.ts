@@ -83,9 +83,10 @@ export function countBytes(peer: SwarmPeer, item: number, bytes: number, now: nu
     peer.queue.unshift(item)
     startHead(peer, now)
   }
-  const isFirst = at >= 0 && peer.headBytes === 0
-  if (peer.headBytes === 0) peer.headFirstMs = now
   peer.lastByteMs = now
+  if (at < 0) return false // cancelled, and on its way already
+  const isFirst = peer.headBytes === 0
+  if (isFirst) peer.headFirstMs = now
   peer.headBytes += bytes
   return isFirst
 }

@@ -69,6 +69,16 @@ describe('upload', () => {
     expect(yard.suggested.length).toBe(13)
   })
 
+  it('who passes over what was suggested to it is told of other leaves', () => {
+    const yard = new Yard()
+    yard.feed({ type: 'peerJoined', peer: 'p0', group: '', share: 'share', isReachable: true })
+    yard.feed({ type: 'sole', share: 'share', leafCount: 40 })
+    for (let index = 30; index < 35; index++) yard.feed({ type: 'requested', peer: 'p0', level: 0, index, bytes: BLOCK })
+    expect(yard.suggested.map(({ index }) => index)).toEqual([0, 1, 2, 3, 4, 5, 6, 7, 8])
+    yard.feed({ type: 'requested', peer: 'p0', level: 0, index: 8, bytes: BLOCK })
+    expect(yard.suggested.length).toBe(9) // that one counts until it has left
+  })
+
   it('who cannot be dialled gets up to twice as much', () => {
     const yard = new Yard()
     for (let i = 0; i < 10; i++) {

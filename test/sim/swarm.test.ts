@@ -1,5 +1,7 @@
 import { describe, expect, it } from 'vitest'
 import { SWARM } from '../../protocol/limits.ts'
+import { IndexSet } from '../../protocol/swarm/index-set.ts'
+import { countBytes, newPeer, pushRequest } from '../../protocol/swarm/peers.ts'
 import { Swarm, type SwarmAction } from '../../protocol/swarm/swarm.ts'
 import { randomFrom } from './clock.ts'
 import { ITEM_BYTES, type PeerPlan, SWARM_LIMITS, World } from './world.ts'
@@ -115,6 +117,41 @@ describe('the swarm machine by hand', () => {
     swarm.handle({ type: 'want', first: 98, count: 2, priority: 0 }, 0)
     const next = requested(swarm.handle({ type: 'verified', peer: 'a', item: 50 }, 10))
     expect(next.slice(0, 3)).toEqual(['a/98', 'a/99', 'a/51'].slice(0, next.length))
+  })
+
+  it('a run that meets what is not open any more goes on at a place drawn anew', () => {
+    const drawn = [0.5, 0.2]
+    const { swarm } = joined(100, ['a'], () => drawn.shift() ?? 0)
+    swarm.handle({ type: 'have', first: 52, count: 1 }, 0)
+    swarm.handle({ type: 'want', first: 0, count: 100, priority: 2 }, 0)
+    const asked = swarm.inFlight()
+    swarm.handle({ type: 'received', peer: 'a', item: 50 }, 10)
+    asked.push(...requested(swarm.handle({ type: 'verified', peer: 'a', item: 50 }, 10)))
+    for (const item of [51, 20]) {
+      swarm.handle({ type: 'received', peer: 'a', item }, 20)
+      asked.push(...requested(swarm.handle({ type: 'verified', peer: 'a', item }, 20)))
+    }
+    expect(asked.slice(0, 4)).toEqual(['a/50', 'a/51', 'a/20', 'a/21'])
+  })
+
+  it('what a peer suggested before it was wanted is asked of it first', () => {
+    const { swarm } = joined(100, ['a'], () => 0.5)
+    for (const item of [7, 3]) swarm.handle({ type: 'suggested', peer: 'a', item }, 0)
+    expect(swarm.inFlight()).toEqual([])
+    swarm.handle({ type: 'want', first: 0, count: 100, priority: 2 }, 0)
+    expect(swarm.inFlight()).toEqual(['a/7'])
+    swarm.handle({ type: 'received', peer: 'a', item: 7 }, 10)
+    expect(requested(swarm.handle({ type: 'verified', peer: 'a', item: 7 }, 10))[0]).toBe('a/3')
+  })
+
+  it('what a peer sends is the head of its queue, in whatever order it answers', () => {
+    const peer = newPeer('a', new IndexSet(10), 4)
+    for (const item of [5, 7]) pushRequest(peer, item, 0)
+    expect(countBytes(peer, 7, 100, 1_000)).toBe(true)
+    expect(peer).toMatchObject({ queue: [7, 5], headBytes: 100, headFirstMs: 1_000 })
+    expect(countBytes(peer, 7, 100, 1_100)).toBe(false)
+    expect(countBytes(peer, 9, 100, 1_200)).toBe(false) // cancelled, and on its way already
+    expect(peer).toMatchObject({ headBytes: 200, lastByteMs: 1_200 })
   })
 
   it('takes the rarest of what proven peers have, and does not listen to those that never delivered', () => {
