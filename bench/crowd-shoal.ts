@@ -16,7 +16,7 @@ const STARTS_AT_ONCE = 4
 const BARRIER_MS = 180_000
 /** Beyond this many getters the origin does not take them all: then each must have this many sessions with anybody. */
 const ALL_AT_ORIGIN_MAX = 40
-const SESSIONS_ENOUGH = 10
+const SESSIONS_ENOUGH = 8
 
 interface Node {
   daemon: Daemon
