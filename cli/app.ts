@@ -62,7 +62,7 @@ const asJobError = (error: unknown): JobError =>
 /** Which node each verb can do with. */
 function needOf(call: Exclude<VerbCall, { verb: 'daemon' }>): Need {
   if (call.verb === 'status' || call.verb === 'limits' || call.verb === 'peers' || call.verb === 'stop') return 'running'
-  if (call.verb === 'id' || call.verb === 'unseed' || (call.verb === 'ls' && call.link === null)) return 'offline'
+  if (call.verb === 'id' || call.verb === 'unseed' || call.verb === 'gc' || (call.verb === 'ls' && call.link === null)) return 'offline'
   return 'online'
 }
 

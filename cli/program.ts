@@ -44,6 +44,7 @@ export type VerbCall =
     }
   | { verb: 'seed'; link: LinkSource; peers: string[]; wait: boolean }
   | { verb: 'unseed'; link: LinkSource }
+  | { verb: 'gc'; dryRun: boolean }
   | { verb: 'ls'; link: LinkSource | null; path: string | null; peers: string[]; wait: boolean }
 
 export type Invocation = { globals: Globals; call: VerbCall }
@@ -266,6 +267,12 @@ function addSeed(program: Command, found: (call: VerbCall) => void): void {
     .action((link: string | undefined, options: LinkOptions) => {
       found({ verb: 'unseed', link: linkSource(link, options.linkFile) })
     })
+  program
+    .command('gc')
+    .description('delete blocks that no share needs, as left by what was aborted (a daemon does this by itself, too)')
+    .option('--dry-run', 'only say what would be deleted')
+    .addHelpText('after', '\nExample: shoal gc --dry-run')
+    .action((options: { dryRun?: true }) => found({ verb: 'gc', dryRun: options.dryRun ?? false }))
 }
 
 function addList(program: Command, found: (call: VerbCall) => void): void {

@@ -21,6 +21,8 @@ const PHASES: Record<JobPhase, string> = {
   fetch: 'Fetching',
   write: 'Writing',
   announce: 'Announcing',
+  mark: 'Looking at what is needed',
+  sweep: 'Clearing up',
 }
 
 export type ProgressEvent = Extract<JobEvent, { type: 'progress' }>

@@ -39,6 +39,7 @@ export async function runVerb(call: Exclude<VerbCall, { verb: 'daemon' }>, at: S
   if (call.verb === 'get') return call.output === '-' ? await cat(call, at) : await get(call, at)
   if (call.verb === 'seed') return await seed(call, at)
   if (call.verb === 'unseed') return await unseed(call, at)
+  if (call.verb === 'gc') return await gc(call, at)
   if (call.verb === 'ls') return call.link === null ? await listKept(at) : await listShare(call, at)
   if (call.verb === 'limits') return await limits(call, at)
   return await inspect(call.verb, at)
@@ -124,6 +125,19 @@ async function unseed(call: Of<'unseed'>, { api, io, report, signal }: Setting):
   const result = await api.unseed({ cid }, signal)
   const human = result.removed ? `${cid}\n${formatBytes(result.freedBytes)} freed\n` : `${cid} was not kept here\n`
   await report.answer(result, human)
+  if (result.heldBackBy !== null) {
+    const other = result.heldBackBy
+    report.warn(
+      `its blocks stay for now: the share ${other} may need them and cannot be read. Mend that with \`shoal verify --repair ${other}\`, or let go of it with \`shoal unseed ${other}\`; then run \`shoal gc\``,
+    )
+  }
+  return EXIT.ok
+}
+
+async function gc(call: Of<'gc'>, { api, report, signal }: Setting): Promise<number> {
+  const result = await api.gc({ dryRun: call.dryRun }, report.onEvent, signal)
+  const what = `${count(result.blocks, 'block')}, ${formatBytes(result.bytes)}`
+  await report.answer(result, result.isDryRun ? `${what} would be freed\n` : `${what} freed\n`)
   return EXIT.ok
 }
 

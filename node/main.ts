@@ -25,20 +25,23 @@ import { nodePrimitives } from './crypto/primitives.ts'
 import { tuneHeap } from './heap.ts'
 import { catJob, listJob } from './jobs/cat.ts'
 import type { JobEnvironment } from './jobs/environment.ts'
-import { unseedJob } from './jobs/gc.ts'
+import { gcJob, unseedJob } from './jobs/gc.ts'
 import { getJob } from './jobs/get.ts'
 import type { Holding } from './jobs/holding.ts'
+import { Keeping } from './jobs/keeping.ts'
 import { Pins } from './jobs/pins.ts'
 import { ResumedSeeds } from './jobs/resume.ts'
 import { seedJob } from './jobs/seed.ts'
 import { shareJob } from './jobs/share.ts'
 import { SwarmHost } from './jobs/swarm-host.ts'
+import { Upkeep } from './jobs/upkeep.ts'
 import { LagMeter } from './lag.ts'
 import type { Log } from './log.ts'
 import { RateLimiter } from './network/rate-limiter.ts'
 import { createIdentity, createStack, peerIdOf, type Stack } from './network/stack.ts'
 import { socketPathFor } from './paths.ts'
 import { openBlockStore } from './storage/blocks.ts'
+import { DeleteLog } from './storage/delete-log.ts'
 import { diskFileSystem } from './storage/fs.ts'
 import { loadOrCreateSecret, prepareHome, readOrCreateFile } from './storage/home.ts'
 import { openRecords } from './storage/records.ts'
@@ -96,9 +99,13 @@ export async function openNode(config: Config, options: NodeOptions): Promise<Sh
     undo.push(() => host.stop())
     await host.start()
     const pins = new Pins()
-    const env: JobEnvironment = { ...parts, pins, home: config.home, peerId: identity.text, host, log, isOneShot: options.oneShot }
+    const keeping = await Keeping.open(parts.records)
+    const env: JobEnvironment = { ...parts, pins, keeping, home: config.home, peerId: identity.text, host, log, isOneShot: options.oneShot }
     const resumed = new ResumedSeeds(env)
     undo.push(() => resumed.stop())
+    const upkeep = new Upkeep(env, { isOneShot: options.oneShot })
+    undo.push(() => upkeep.stop())
+    upkeep.start()
     const node = new RunningNode({ config, env, stack, limiter, peerId: identity.text, unwind, resumed })
     if (stack !== null && !options.oneShot) resumed.start(await parts.records.listShares())
     if (options.offline !== true) {
@@ -121,6 +128,7 @@ interface StorageParts {
   blocks: JobEnvironment['blocks']
   records: JobEnvironment['records']
   pool: CryptoPool
+  deleteLog: DeleteLog
 }
 
 async function openStorage(config: Config, log: Log, undo: (() => Promise<void>)[]): Promise<StorageParts> {
@@ -141,7 +149,8 @@ async function openStorage(config: Config, log: Log, undo: (() => Promise<void>)
     signal: NOT_ABORTED,
   })
   undo.push(() => blocks.close())
-  return { identity, nodeSecret, blocks, records, pool }
+  const deleteLog = new DeleteLog({ dir: config.home, fs: diskFileSystem, log })
+  return { identity, nodeSecret, blocks, records, pool, deleteLog }
 }
 
 async function openStack(config: Config, parts: StorageParts, log: Log): Promise<Stack> {
@@ -237,6 +246,7 @@ class RunningNode implements ShoalNode {
           await this.#resumed.release(request.cid)
           return await unseedJob(env, request.cid, inner)
         }),
+      gc: (request, onEvent, signal) => this.#job(signal, (inner) => gcJob(env, request, onEvent, inner)),
       shares: async () =>
         await Promise.all((await env.records.listShares()).map((record) => this.#summary(env.host.holding(record.cid), record))),
       limits: async (request) => this.#limits(request),

@@ -366,6 +366,9 @@ export const NODE = {
   jobsMax: 64,
   /** Shares at a time that go on by themselves after a restart; the others follow. */
   resumedSeedsMax: 64,
+  /** Blocks that nobody needs are looked for so long after the start, and so long after the last time. */
+  gcFirstMs: 600_000,
+  gcAgainMs: 86_400_000,
 } as const
 
 /** Files and records of this node. */
@@ -375,6 +378,14 @@ export const STORAGE = {
   /** Peers drive block reads, so the queue before them ends somewhere; uploads and the swarm stay far below. */
   fileOperationsWaitingMax: 4_096,
   quarantinedBlocksMax: 64,
+  /** Files being removed at once: deletion leaves the other operations their turns. */
+  deletionsAtOnceMax: 4,
+  /** Blocks whose deletion is written down and done at a time: 32 MiB of names. */
+  deletionsMax: 2 ** 20,
+  /** Deletions that wait for the one under way: each of them reads the trees of all shares. */
+  sweepsWaitingMax: 1_024,
+  /** What goes on beside the serving works for so long, then lets others have their turn. */
+  sliceMs: 5,
   /** Requests to the records worker under way, and waiting before it. */
   recordRequestsMax: 64,
   recordRequestsWaitingMax: 8_192,

@@ -106,6 +106,23 @@ export interface UnseedResult {
   freedBytes: number
   /** False: this node did not keep it. */
   removed: boolean
+  /** A share whose tree cannot be read and which may need these blocks: they are freed once it is mended or let go of too. */
+  heldBackBy: string | null
+}
+
+/** Delete the blocks that no share and no job needs. */
+export interface GcRequest {
+  /** Only count them. */
+  dryRun: boolean
+}
+
+export interface GcResult {
+  /** What was deleted, or would be. */
+  blocks: number
+  bytes: number
+  /** In the store before. */
+  storedBlocks: number
+  isDryRun: boolean
 }
 
 /** One line of `ls`: what this node keeps. Never a key. */
@@ -216,7 +233,7 @@ export interface IdentityResult {
   addresses: string[]
 }
 
-export type JobPhase = 'scan' | 'seal' | 'sync' | 'find' | 'fetch' | 'write' | 'announce'
+export type JobPhase = 'scan' | 'seal' | 'sync' | 'find' | 'fetch' | 'write' | 'announce' | 'mark' | 'sweep'
 
 /** What a job tells while it runs. Progress may be thinned out on the way, warnings may not. */
 export type JobEvent =
@@ -232,6 +249,7 @@ export interface ShoalApi {
   cat(request: CatRequest, onEvent: OnEvent, signal: AbortSignal): AsyncIterable<Uint8Array>
   seed(request: SeedRequest, onEvent: OnEvent, signal: AbortSignal): Promise<SeedResult>
   unseed(request: UnseedRequest, signal: AbortSignal): Promise<UnseedResult>
+  gc(request: GcRequest, onEvent: OnEvent, signal: AbortSignal): Promise<GcResult>
   shares(signal: AbortSignal): Promise<ShareSummary[]>
   list(request: ListRequest, onEvent: OnEvent, signal: AbortSignal): AsyncIterable<ListedEntry>
   /** Shows the caps on both directions, and sets them until the node stops. */

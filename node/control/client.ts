@@ -6,6 +6,7 @@
 import { type IncomingMessage, request } from 'node:http'
 import { CONTROL } from '../../protocol/limits.ts'
 import {
+  type GcResult,
   type GetResult,
   type IdentityResult,
   JobError,
@@ -45,6 +46,7 @@ class ControlClient implements ShoalApi {
   get: ShoalApi['get'] = async (body, onEvent, signal) => (await this.#job('get', body, onEvent, signal)) as GetResult
   seed: ShoalApi['seed'] = async (body, onEvent, signal) => (await this.#job('seed', body, onEvent, signal)) as SeedResult
   unseed: ShoalApi['unseed'] = async (body, signal) => (await this.#call('unseed', body, signal)) as UnseedResult
+  gc: ShoalApi['gc'] = async (body, onEvent, signal) => (await this.#job('gc', body, onEvent, signal)) as GcResult
   shares: ShoalApi['shares'] = async (signal) => (await this.#call('shares', {}, signal)) as ShareSummary[]
   limits: ShoalApi['limits'] = async (body, signal) => (await this.#call('limits', body, signal)) as LimitsResult
   status: ShoalApi['status'] = async (signal) => (await this.#call('status', {}, signal)) as StatusResult

@@ -11,6 +11,7 @@
 import {
   type ByteRange,
   type CatRequest,
+  type GcRequest,
   type GetRequest,
   JobError,
   type LimitsRequest,
@@ -92,6 +93,7 @@ const parseGet = request<GetRequest>({
 const parseCat = request<CatRequest>({ link: text, path: textOrNull, range: rangeOrNull, consent: flag, wait: flag, peers: texts })
 const parseSeed = request<SeedRequest>({ link: text, wait: flag, peers: texts })
 const parseUnseed = request<UnseedRequest>({ cid: text })
+const parseGc = request<GcRequest>({ dryRun: flag })
 const parseList = request<ListRequest>({ link: text, path: textOrNull, wait: flag, peers: texts })
 const parseLimits = request<LimitsRequest>({ uploadBytesPerSecond: cap, downloadBytesPerSecond: cap })
 const parseNothing = request<Record<never, never>>({})
@@ -112,6 +114,7 @@ export const ROUTES: Record<keyof ShoalApi, Route> = {
   cat: { kind: 'bytes', run: (api, body, onEvent, signal) => api.cat(parseCat(body), onEvent, signal) },
   list: { kind: 'list', run: (api, body, onEvent, signal) => api.list(parseList(body), onEvent, signal) },
   unseed: { kind: 'call', run: async (api, body, signal) => await api.unseed(parseUnseed(body), signal) },
+  gc: { kind: 'job', run: async (api, body, onEvent, signal) => await api.gc(parseGc(body), onEvent, signal) },
   shares: call((api, signal) => api.shares(signal)),
   limits: { kind: 'call', run: async (api, body, signal) => await api.limits(parseLimits(body), signal) },
   status: call((api, signal) => api.status(signal)),

@@ -2,7 +2,9 @@
 import type { CryptoPool } from '../crypto/pool.ts'
 import type { Log } from '../log.ts'
 import type { BlockStore } from '../storage/blocks.ts'
+import type { DeleteLog } from '../storage/delete-log.ts'
 import type { Records } from '../storage/records.ts'
+import type { Keeping } from './keeping.ts'
 import type { Pins } from './pins.ts'
 import type { SwarmHost } from './swarm-host.ts'
 
@@ -17,6 +19,9 @@ export interface JobEnvironment {
   pool: CryptoPool
   /** Blocks that jobs under way rely on. */
   pins: Pins
+  /** How each share is kept. */
+  keeping: Keeping
+  deleteLog: DeleteLog
   log: Log
   /** A one-shot node drops what it fetched once the files are written, unless told to keep it. */
   isOneShot: boolean

@@ -27,10 +27,30 @@ export interface BlockStore {
   get(digest: Uint8Array, signal: AbortSignal): Promise<Uint8Array | null>
   /** Forgets and removes a block; nothing happens when it is not here. */
   delete(digest: Uint8Array, signal: AbortSignal): Promise<void>
+  /** Forgets and removes blocks, and makes that durable. `isSpared` is asked about each at the very moment before it is given up. */
+  deleteAll(digests: Iterable<Uint8Array>, isSpared: (digest: Uint8Array) => boolean, signal: AbortSignal): Promise<Deleted>
+  /** From now until `end`: which blocks somebody was told are here, by `has`, `get` or `put`. */
+  watchUse(): UseWatch
+  /** The size of a block's file, 0 when there is none. */
+  sizeOf(digest: Uint8Array): Promise<number>
   /** A snapshot of all digests, each a copy. */
   digests(): Iterable<Uint8Array>
+  /** Of these, those that begin with this byte: joined, in order. */
+  digestsWith(firstByte: number): Uint8Array
   /** Waits for what is under way; later calls get FileError CLOSED. */
   close(): Promise<void>
+}
+
+/** What a deletion took away. */
+export interface Deleted {
+  blocks: number
+  bytes: number
+}
+
+/** Blocks that somebody counts on since the watch began. */
+export interface UseWatch {
+  has(digest: Uint8Array): boolean
+  end(): void
 }
 
 export interface BlockStoreInit {
@@ -92,6 +112,7 @@ class DiskBlockStore implements BlockStore {
   readonly #folders: GroupSync
   // Digests whose file is being written, removed or set aside: one change at a time each. Bounded by the turns.
   readonly #changing = new Map<string, Promise<unknown>>()
+  readonly #watches = new Set<DigestSet>()
   #quarantined = 0
   #isClosed = false
 
@@ -106,7 +127,19 @@ class DiskBlockStore implements BlockStore {
   }
 
   has(digest: Uint8Array): boolean {
-    return this.#index.has(digest)
+    const isHere = this.#index.has(digest)
+    if (isHere) this.#noteUse(digest)
+    return isHere
+  }
+
+  watchUse(): UseWatch {
+    const used = new DigestSet()
+    this.#watches.add(used)
+    return { has: (digest) => used.has(digest), end: () => void this.#watches.delete(used) }
+  }
+
+  digestsWith(firstByte: number): Uint8Array {
+    return this.#index.withFirstByte(firstByte)
   }
 
   digests(): Iterable<Uint8Array> {
@@ -116,6 +149,7 @@ class DiskBlockStore implements BlockStore {
   async put(digest: Uint8Array, bytes: Uint8Array, signal: AbortSignal): Promise<boolean> {
     if (bytes.length > FORMAT.blockBytes) throw new RangeError(`block of ${bytes.length} bytes, limit ${FORMAT.blockBytes}`)
     const hex = toHex(digest)
+    this.#noteUse(digest)
     if (this.#index.has(digest) && !this.#changing.has(hex)) return false // it may be on its way out
     return this.#change(hex, signal, async () => {
       if (this.#index.has(digest)) return false
@@ -127,7 +161,7 @@ class DiskBlockStore implements BlockStore {
 
   async get(digest: Uint8Array, signal: AbortSignal): Promise<Uint8Array | null> {
     this.#assertOpen()
-    if (!this.#index.has(digest)) return null
+    if (!this.has(digest)) return null
     const hex = toHex(digest)
     const read = await this.#turns.run(signal, () => this.#read(hex))
     if (read !== null) {
@@ -148,9 +182,43 @@ class DiskBlockStore implements BlockStore {
     })
   }
 
+  async deleteAll(digests: Iterable<Uint8Array>, isSpared: (digest: Uint8Array) => boolean, signal: AbortSignal): Promise<Deleted> {
+    const deleted = { blocks: 0, bytes: 0 }
+    const touched = new Set<string>()
+    await forEachBounded(digests, STORAGE.deletionsAtOnceMax, async (digest) => {
+      signal.throwIfAborted()
+      const hex = toHex(digest)
+      await this.#change(hex, signal, async () => {
+        if (isSpared(digest) || !this.#index.delete(digest)) return
+        touched.add(hex.slice(0, 2))
+        deleted.bytes += await naming('removing a block', undefined, () => this.#removeWhatever(this.#pathOf(hex)))
+        deleted.blocks += 1
+      })
+    })
+    await naming('removing blocks', undefined, async () => {
+      for (const prefix of touched) await this.#folders.sync(join(this.#init.dir, 'blocks', prefix))
+    })
+    return deleted
+  }
+
+  async sizeOf(digest: Uint8Array): Promise<number> {
+    return await this.#turns.run(NEVER, async () => {
+      try {
+        return (await this.#init.fs.lstat(this.#pathOf(toHex(digest)))).sizeBytes
+      } catch (error) {
+        if (systemCode(error) === 'ENOENT') return 0
+        throw toFileError(error, 'looking at a block')
+      }
+    })
+  }
+
   async close(): Promise<void> {
     this.#isClosed = true
     await this.#turns.whenIdle()
+  }
+
+  #noteUse(digest: Uint8Array): void {
+    for (const used of this.#watches) used.add(digest)
   }
 
   #assertOpen(): void {
@@ -243,6 +311,18 @@ class DiskBlockStore implements BlockStore {
     }
   }
 
+  /** Removes whatever stands in the place of a block; resolves to its size. */
+  async #removeWhatever(path: string): Promise<number> {
+    try {
+      const { kind, sizeBytes } = await this.#init.fs.lstat(path)
+      await this.#init.fs.remove(path, kind === 'folder' ? 'tree' : 'file')
+      return sizeBytes
+    } catch (error) {
+      if (systemCode(error) === 'ENOENT') return 0
+      throw error
+    }
+  }
+
   async #discard(path: string): Promise<void> {
     try {
       await this.#removeFile(path)
@@ -267,5 +347,7 @@ function toHex(digest: Uint8Array): string {
 }
 
 const fromHex = (hex: string): Uint8Array => new Uint8Array(Buffer.from(hex, 'hex'))
+
+const NEVER = new AbortController().signal
 
 const equal = (a: Uint8Array, b: Uint8Array): boolean => Buffer.compare(a, b) === 0

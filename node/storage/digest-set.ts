@@ -73,6 +73,19 @@ export class DigestSet {
     }
   }
 
+  /** Those that begin with this byte, joined, in order: a 256th of them at a time is what a pass over all can afford. */
+  withFirstByte(first: number): Uint8Array {
+    const bytes = new Uint8Array(this.#words.buffer)
+    const found: Uint8Array[] = this.#hasZero && first === 0 ? [new Uint8Array(4 * WORDS)] : []
+    for (let at = 0; at < this.#words.length; at += WORDS) {
+      if (bytes[at * 4] === first && !isEmpty(this.#words, at)) found.push(bytes.subarray(at * 4, (at + WORDS) * 4))
+    }
+    found.sort(compareBytes)
+    const joined = new Uint8Array(found.length * 4 * WORDS)
+    for (const [i, digest] of found.entries()) joined.set(digest, i * 4 * WORDS)
+    return joined
+  }
+
   #load(digest: Uint8Array): void {
     if (digest.length !== 4 * WORDS) throw new RangeError(`digest of ${digest.length} bytes, expected ${4 * WORDS}`)
     this.#bytes.set(digest)
@@ -129,6 +142,16 @@ export class DigestSet {
     }
     words.fill(0, gap * WORDS, (gap + 1) * WORDS)
   }
+}
+
+/** The digests in an array that holds one after another, each a view. */
+export function* digestsIn(joined: Uint8Array): Generator<Uint8Array> {
+  for (let at = 0; at < joined.length; at += 4 * WORDS) yield joined.subarray(at, at + 4 * WORDS)
+}
+
+function compareBytes(a: Uint8Array, b: Uint8Array): number {
+  for (let i = 0; i < a.length; i += 1) if (a[i] !== b[i]) return a[i]! - b[i]!
+  return 0
 }
 
 const randomOdd = (): number => Math.floor(Math.random() * 2 ** 32) | 1

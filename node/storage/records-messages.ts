@@ -22,6 +22,16 @@ export interface ShareRow {
   announcedMs: number | null
 }
 
+/** How a share is kept, where that differs from "until unseeded": numbers as SQLite holds them, 0 and 1 for no and yes. */
+export interface KeepingRow {
+  cid: string
+  isCached: number
+  keepUntilMs: number | null
+  usedOrder: number
+  cachedBytes: number
+  isDamaged: number
+}
+
 /** One change of the key-value table; a null value deletes. */
 export interface KeyChange {
   key: string
@@ -32,7 +42,9 @@ export type RecordRequest =
   | { op: 'listShares'; after: string; limit: number } // ShareRow[], by cid
   | { op: 'getShare'; cid: string } // ShareRow | null
   | { op: 'saveShare'; row: ShareRow } // null
-  | { op: 'removeShare'; cid: string } // boolean
+  | { op: 'removeShare'; cid: string } // boolean; its row of keeping goes too
+  | { op: 'listKeeping'; after: string; limit: number } // KeepingRow[], by cid
+  | { op: 'saveKeeping'; rows: KeepingRow[] } // null
   | { op: 'setAnnounced'; cid: string; atMs: number } // null
   | { op: 'getSetting'; name: string } // string | null
   | { op: 'setSetting'; name: string; value: string } // null

@@ -6,7 +6,7 @@
  */
 import type { DatabaseSync, SQLInputValue, StatementSync } from 'node:sqlite'
 import { parentPort, workerData } from 'node:worker_threads'
-import type { RecordReply, RecordRequest, ShareRow } from './records-messages.ts'
+import type { KeepingRow, RecordReply, RecordRequest, ShareRow } from './records-messages.ts'
 
 // Early releases of Node 24 print one warning when SQLite is first loaded; only that one is kept back.
 const emitWarning = process.emitWarning
@@ -23,6 +23,10 @@ const MIGRATIONS = [
    ) STRICT;
    CREATE TABLE setting (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
    CREATE TABLE datastore (key TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT, WITHOUT ROWID;`,
+  `CREATE TABLE keeping (
+     cid TEXT PRIMARY KEY, isCached INTEGER NOT NULL, keepUntilMs INTEGER, usedOrder INTEGER NOT NULL, cachedBytes INTEGER NOT NULL,
+     isDamaged INTEGER NOT NULL
+   ) STRICT, WITHOUT ROWID;`,
 ]
 
 const SHARE_COLUMNS = [
@@ -84,7 +88,13 @@ class Tables {
       case 'saveShare':
         return this.#saveShare(request.row)
       case 'removeShare':
+        this.#run('DELETE FROM keeping WHERE cid = ?', request.cid)
         return this.#run('DELETE FROM share WHERE cid = ?', request.cid) > 0
+      case 'listKeeping':
+        return this.#all('SELECT * FROM keeping WHERE cid > ? ORDER BY cid LIMIT ?', request.after, request.limit)
+      case 'saveKeeping':
+        for (const row of request.rows) this.#saveKeeping(row)
+        return null
       case 'setAnnounced':
         this.#run('UPDATE share SET announcedMs = ? WHERE cid = ?', request.atMs, request.cid)
         return null
@@ -112,6 +122,11 @@ class Tables {
     const places = SHARE_COLUMNS.map(() => '?').join(', ')
     this.#run(`INSERT OR REPLACE INTO share (${SHARE_COLUMNS.join(', ')}) VALUES (${places})`, ...SHARE_COLUMNS.map((name) => row[name]))
     return null
+  }
+
+  #saveKeeping({ cid, isCached, keepUntilMs, usedOrder, cachedBytes, isDamaged }: KeepingRow): void {
+    const sql = `INSERT OR REPLACE INTO keeping (cid, isCached, keepUntilMs, usedOrder, cachedBytes, isDamaged) VALUES (?, ?, ?, ?, ?, ?)`
+    this.#run(sql, cid, isCached, keepUntilMs, usedOrder, cachedBytes, isDamaged)
   }
 
   // Keys are compared as bytes, so those with one prefix stand together, from the prefix itself on.

@@ -15,7 +15,7 @@ import type { Log } from '../log.ts'
 import { RecordsDatastore } from './datastore.ts'
 import { type FileCode, FileError, naming, systemCode } from './file-error.ts'
 import { diskFileSystem } from './fs.ts'
-import type { RecordReply, RecordRequest, ShareRow } from './records-messages.ts'
+import type { KeepingRow, RecordReply, RecordRequest, ShareRow } from './records-messages.ts'
 import { Turns } from './turns.ts'
 
 /** What this node knows of one share. `readKey` is null for a blind seeder; `scope` is null for shares of others. */
@@ -34,6 +34,21 @@ export interface ShareRecord {
   announcedMs: number | null
 }
 
+/** How a share is kept. Without a word on it, until it is unseeded. */
+export interface KeepingRecord {
+  cid: string
+  /** Not kept at all: it stays as long as there is room, and goes by who was used last. */
+  isCached: boolean
+  /** By the wall clock. */
+  keepUntilMs: number | null
+  /** The higher, the later it was used. */
+  usedOrder: number
+  /** What a cached share takes. */
+  cachedBytes: number
+  /** Blocks that were here are lost: they are fetched again. */
+  isDamaged: boolean
+}
+
 /** All changes are synced to disk when they resolve. FileError NO_SPACE, DENIED, IO, BUSY, CLOSED. */
 export interface Records {
   listShares(): Promise<ShareRecord[]>
@@ -43,6 +58,9 @@ export interface Records {
   /** False when there was none. */
   removeShare(cid: string): Promise<boolean>
   setAnnounced(cid: string, atMs: number): Promise<void>
+  listKeeping(): Promise<KeepingRecord[]>
+  /** Adds or replaces, all in one. Removing the share removes it. */
+  saveKeeping(records: readonly KeepingRecord[]): Promise<void>
   getSetting(name: string): Promise<string | null>
   setSetting(name: string, value: string): Promise<void>
   /** For libp2p: a key-value table in the same file. */
@@ -178,6 +196,23 @@ class SqliteRecords implements Records {
 
   async setAnnounced(cid: string, atMs: number): Promise<void> {
     await this.#worker.ask<null>({ op: 'setAnnounced', cid, atMs })
+  }
+
+  async listKeeping(): Promise<KeepingRecord[]> {
+    const records: KeepingRecord[] = []
+    for (;;) {
+      const after = records.at(-1)?.cid ?? ''
+      const rows = await this.#worker.ask<KeepingRow[]>({ op: 'listKeeping', after, limit: STORAGE.recordBatchMax })
+      for (const row of rows) records.push({ ...row, isCached: row.isCached === 1, isDamaged: row.isDamaged === 1 })
+      if (rows.length < STORAGE.recordBatchMax) return records
+    }
+  }
+
+  async saveKeeping(records: readonly KeepingRecord[]): Promise<void> {
+    const rows = records.map((record) => ({ ...record, isCached: Number(record.isCached), isDamaged: Number(record.isDamaged) }))
+    for (let at = 0; at < rows.length; at += STORAGE.recordBatchMax) {
+      await this.#worker.ask<null>({ op: 'saveKeeping', rows: rows.slice(at, at + STORAGE.recordBatchMax) })
+    }
   }
 
   getSetting(name: string): Promise<string | null> {

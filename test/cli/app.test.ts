@@ -106,7 +106,7 @@ describe('with no daemon', () => {
   })
 
   it('opens the home without a network for what needs none', async () => {
-    for (const argv of [['id'], ['ls'], ['unseed', LINK]]) {
+    for (const argv of [['id'], ['ls'], ['unseed', LINK], ['gc']]) {
       const terminal = await makeTerminal()
       expect(await terminal.run(...argv)).toBe(EXIT.ok)
       expect(terminal.opened).toEqual([{ oneShot: true, offline: true }])
@@ -159,7 +159,7 @@ describe('with no daemon', () => {
 
 describe('answers and failures', () => {
   it('gives exactly one JSON value on standard output for every verb', async () => {
-    for (const argv of [['get', LINK], ['ls'], ['ls', LINK], ['unseed', CID], ['id']]) {
+    for (const argv of [['get', LINK], ['ls'], ['ls', LINK], ['unseed', CID], ['gc', '--dry-run'], ['id']]) {
       const terminal = await makeTerminal()
       expect(await terminal.run('--json', ...argv)).toBe(EXIT.ok)
       expect(() => JSON.parse(terminal.out.stdout)).not.toThrow()

@@ -44,7 +44,10 @@ export function fakeApi(override: Partial<ShoalApi> = {}): FakeApi {
       return { cid: CID, wireBytes: 2048, blockCount: 2, fetchedBytes: 2048, fetchedBlocks: 2 }
     },
     async unseed(request) {
-      return { cid: request.cid, freedBytes: 2048, removed: true }
+      return { cid: request.cid, freedBytes: 2048, removed: true, heldBackBy: null }
+    },
+    async gc(request) {
+      return { blocks: 3, bytes: 3_145_728, storedBlocks: 10, isDryRun: request.dryRun }
     },
     async shares() {
       const known = { files: 1, sizeBytes: 5, wireBytes: 16_384, haveBlocks: 1, blockCount: 1, announcedMs: null }
@@ -93,6 +96,7 @@ export function fakeApi(override: Partial<ShoalApi> = {}): FakeApi {
     cat: (request, onEvent, signal) => noted('cat', request, signal, () => api.cat(request, onEvent, signal)),
     seed: (request, onEvent, signal) => noted('seed', request, signal, () => api.seed(request, onEvent, signal)),
     unseed: (request, signal) => noted('unseed', request, signal, () => api.unseed(request, signal)),
+    gc: (request, onEvent, signal) => noted('gc', request, signal, () => api.gc(request, onEvent, signal)),
     list: (request, onEvent, signal) => noted('list', request, signal, () => api.list(request, onEvent, signal)),
     shares: (signal) => noted('shares', {}, signal, () => api.shares(signal)),
     limits: (request, signal) => noted('limits', request, signal, () => api.limits(request, signal)),

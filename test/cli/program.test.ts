@@ -122,6 +122,8 @@ describe('the grammar of the command line', () => {
       peers: ['/x'],
       wait: true,
     })
+    expect(callOf('gc')).toEqual({ verb: 'gc', dryRun: false })
+    expect(callOf('gc', '--dry-run')).toEqual({ verb: 'gc', dryRun: true })
     expect(callOf('unseed', CID)).toEqual({ verb: 'unseed', link: { from: 'argument', text: CID } })
     expect(callOf('ls')).toEqual({ verb: 'ls', link: null, path: null, peers: [], wait: false })
     expect(callOf('ls', LINK, '--path', 'x')).toMatchObject({ link: { from: 'argument' }, path: 'x' })
@@ -162,7 +164,7 @@ describe('the grammar of the command line', () => {
   })
 
   it('helps with an example for every verb, and tells its version', () => {
-    for (const verb of ['daemon', 'share', 'get', 'seed', 'unseed', 'ls', 'status', 'limits', 'peers', 'id', 'stop']) {
+    for (const verb of ['daemon', 'share', 'get', 'seed', 'unseed', 'gc', 'ls', 'status', 'limits', 'peers', 'id', 'stop']) {
       const help = parseArguments([verb, '--help'])
       expect(help).toMatchObject({ exitCode: EXIT.ok, text: expect.stringMatching(new RegExp(`Examples?: shoal ${verb}`)) })
       expect(help).toMatchObject({ text: expect.stringContaining('--home') })

@@ -8,12 +8,14 @@ import { join } from 'node:path'
 import { MemoryDatastore } from 'datastore-core'
 import { CryptoPool } from '../../node/crypto/pool.ts'
 import type { JobEnvironment } from '../../node/jobs/environment.ts'
+import { Keeping } from '../../node/jobs/keeping.ts'
 import { Pins } from '../../node/jobs/pins.ts'
 import { SwarmHost } from '../../node/jobs/swarm-host.ts'
 import { silentLog } from '../../node/log.ts'
 import { RateLimiter } from '../../node/network/rate-limiter.ts'
 import { createIdentity, createStack, type Stack } from '../../node/network/stack.ts'
 import { openBlockStore } from '../../node/storage/blocks.ts'
+import { DeleteLog } from '../../node/storage/delete-log.ts'
 import { diskFileSystem } from '../../node/storage/fs.ts'
 import { openRecords } from '../../node/storage/records.ts'
 import { nodePrimitives } from '../primitives-node.ts'
@@ -89,7 +91,8 @@ export class Hosts {
     const host = new SwarmHost({ stack, blocks, records, pool, limiter, log: silentLog, groupPrivate: false, pex, announce })
     await host.start()
     this.#names.set(stack.peerId, name)
-    const parts = { blocks, records, pool, host, log: silentLog, pins: new Pins() }
+    const deleteLog = new DeleteLog({ dir: home, fs: diskFileSystem, log: silentLog })
+    const parts = { blocks, records, pool, host, log: silentLog, pins: new Pins(), keeping: await Keeping.open(records), deleteLog }
     const env: JobEnvironment = { ...parts, home, peerId: stack.peerId, nodeSecret: new Uint8Array(32), isOneShot: false }
     let stopping: Promise<void> | null = null
     const stop = (): Promise<void> => {
