@@ -59,15 +59,17 @@ const asJobError = (error: unknown): JobError =>
         cause: error,
       })
 
+const RUNNING: ReadonlySet<VerbCall['verb']> = new Set(['status', 'limits', 'peers', 'stop', 'metrics', 'log-level'] as const)
+
 /** Which node each verb can do with. */
 function needOf(call: Exclude<VerbCall, { verb: 'daemon' }>): Need {
-  if (call.verb === 'status' || call.verb === 'limits' || call.verb === 'peers' || call.verb === 'stop') return 'running'
+  if (RUNNING.has(call.verb)) return 'running'
   if (call.verb === 'id' || call.verb === 'unseed' || call.verb === 'gc' || (call.verb === 'ls' && call.link === null)) return 'offline'
   return 'online'
 }
 
 async function run({ globals, call }: Invocation, io: Io, report: Report, signal: AbortSignal): Promise<number> {
-  if (call.verb === 'daemon') return await runDaemon(io, globals, report, signal)
+  if (call.verb === 'daemon') return await runDaemon(io, globals, call.logFile, report, signal)
   if (call.verb === 'get' && call.output === '-' && globals.json) {
     throw new JobError('USAGE', 'standard output cannot carry both the file and JSON: leave out --json or "-o -"')
   }

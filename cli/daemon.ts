@@ -1,16 +1,30 @@
-/** `shoal daemon`: a node in the foreground, until Ctrl-C, SIGTERM or `shoal stop`. It logs on standard error. */
+/** `shoal daemon`: a node in the foreground, until Ctrl-C, SIGTERM or `shoal stop`. It logs on standard error, or to a file in its home. */
+import { join } from 'node:path'
+import type { Config } from '../node/config.ts'
+import { createLog } from '../node/log.ts'
+import { LogFile } from '../node/log-file.ts'
 import { EXIT } from '../protocol/errors.ts'
 import { formatFields } from './format.ts'
 import type { Io } from './io.ts'
+import type { ShoalNode } from './local-node.ts'
 import type { Globals } from './program.ts'
 import type { Report } from './report.ts'
 import { configOf, logTo, stopNode, whenAborted } from './session.ts'
 
 /** Runs until stopped; resolves to the exit code. Throws JobError HOME_LOCKED when another node holds the home. */
-export async function runDaemon(io: Io, globals: Globals, report: Report, signal: AbortSignal): Promise<number> {
+export async function runDaemon(io: Io, globals: Globals, toFile: boolean, report: Report, signal: AbortSignal): Promise<number> {
   const config = await configOf(globals)
   signal.throwIfAborted()
-  const node = await io.openLocal(config, { oneShot: false, log: logTo(io, config.logLevel) })
+  const file = toFile ? new LogFile(join(config.home, 'daemon.log')) : null
+  const log = file === null ? logTo(io, config.logLevel) : createLog(config.logLevel, file.write)
+  try {
+    return await runNode(await io.openLocal(config, { oneShot: false, log }), config, io, globals, report, signal)
+  } finally {
+    await file?.close()
+  }
+}
+
+async function runNode(node: ShoalNode, config: Config, io: Io, globals: Globals, report: Report, signal: AbortSignal): Promise<number> {
   try {
     const { peerId, socketPath } = node
     const addresses = node.addresses()

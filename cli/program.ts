@@ -8,6 +8,7 @@ import { type ByteRange, JobError, type ShareRequest, VERSION } from '../node/co
 import { LOG_LEVELS, type LogLevel } from '../node/log.ts'
 import { EXIT } from '../protocol/errors.ts'
 import { type LinkSource, linkSource } from './link-source.ts'
+import { addOperating, type OperatingCall } from './program-operating.ts'
 import { parseRate } from './rate.ts'
 
 /** Options that every verb takes. */
@@ -20,13 +21,15 @@ export interface Globals {
   listen: string[] | null
   mdns: boolean | null
   logLevel: LogLevel | null
+  /** Port of the local API over HTTP. */
+  http: number | null
   /** Caps in bytes a second; null: none, undefined: not given. */
   up: number | null | undefined
   down: number | null | undefined
 }
 
 export type VerbCall =
-  | { verb: 'daemon' }
+  | OperatingCall
   | { verb: 'status' | 'peers' | 'id' | 'stop' }
   | { verb: 'limits'; up: number | null | undefined; down: number | null | undefined }
   | { verb: 'share'; paths: string[]; scope: ShareRequest['scope']; name: string | null }
@@ -64,6 +67,12 @@ const linkFileOption = (): Option =>
 const waitOption = (): Option => new Option('--wait', 'keep looking while nobody is online')
 // In a box, because commander makes something of a bare null.
 const readCap = (text: string): { cap: number | null } => ({ cap: parseRate(text) })
+/** A port as people type it. */
+function readPort(text: string): number {
+  if (!/^\d{1,5}$/.test(text) || Number(text) > 65_535) throw new JobError('USAGE', '--http is a port from 0 to 65535')
+  return Number(text)
+}
+
 const NO_VERB = 'it was not said what to do: share, get, seed, …'
 const LINK = 'share link or seed link; "-" reads it from standard input'
 
@@ -120,6 +129,7 @@ function globalsOf(program: Command): Globals {
     listen: given.listen ?? null,
     mdns: given.mdns ?? null,
     logLevel: given.logLevel ?? null,
+    http: given.http ?? null,
     up: given.up?.cap,
     down: given.down?.cap,
   }
@@ -140,6 +150,7 @@ function grammar(found: (call: VerbCall) => void): Command {
     .addOption(new Option('--log-level <level>', 'what to log on standard error').choices([...LOG_LEVELS]))
     .addOption(new Option('--up <rate>', 'send at most so much a second, as 2MiB or 500kB; "none": no cap').argParser(readCap))
     .addOption(new Option('--down <rate>', 'receive at most so much a second').argParser(readCap))
+    .addOption(new Option('--http <port>', 'offer the local API over HTTP on 127.0.0.1 and ::1 too; 0: any port').argParser(readPort))
     .option('-v, --verbose', 'log what happens')
     .addHelpText(
       'after',
@@ -150,13 +161,13 @@ function grammar(found: (call: VerbCall) => void): Command {
   addGet(program, found)
   addSeed(program, found)
   addList(program, found)
-  const plain = (verb: 'daemon' | 'status' | 'peers' | 'id' | 'stop' | 'limits', what: string, example: string): Command =>
+  addOperating(program, found)
+  const plain = (verb: 'status' | 'peers' | 'id' | 'stop' | 'limits', what: string, example: string): Command =>
     program
       .command(verb)
       .description(what)
       .addHelpText('after', `\nExample: ${example}`)
-      .action(() => found(verb === 'limits' ? { verb, up: undefined, down: undefined } : verb === 'daemon' ? { verb } : { verb }))
-  plain('daemon', 'run a node in the foreground until Ctrl-C', 'shoal daemon --listen /ip4/0.0.0.0/tcp/4801')
+      .action(() => found(verb === 'limits' ? { verb, up: undefined, down: undefined } : { verb }))
   plain('status', 'what the running node does', 'shoal status --json')
   plain(
     'limits',

@@ -7,7 +7,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { type Config, type ConfigOverrides, loadConfig } from '../node/config.ts'
 import { JobError, type ShoalApi } from '../node/control/api.ts'
 import { connectControl, socketPathFor } from '../node/control/client.ts'
-import { createLog, type LogLevel } from '../node/log.ts'
+import { createLog, type LeveledLog, type LogLevel } from '../node/log.ts'
 import { defaultHome } from '../node/paths.ts'
 import { WAITS } from '../protocol/limits.ts'
 import type { Io } from './io.ts'
@@ -60,13 +60,14 @@ export async function configOf(globals: Globals): Promise<Config> {
   if (globals.mdns !== null) overrides.mdns = globals.mdns
   if (globals.up !== undefined) overrides.uploadBytesPerSecond = globals.up
   if (globals.down !== undefined) overrides.downloadBytesPerSecond = globals.down
+  if (globals.http !== null) overrides.http = globals.http
   if (globals.logLevel !== null || globals.verbose) overrides.logLevel = globals.logLevel ?? 'debug'
   return await loadConfig({ home: globals.home ?? defaultHome(), overrides })
 }
 
-/** A log on standard error. */
-export const logTo = (io: Pick<Io, 'stderr'>, level: LogLevel): ReturnType<typeof createLog> =>
-  createLog(level, (line) => io.stderr.write(line))
+/** A log on standard error: text for people at a terminal, JSON for programs. */
+export const logTo = (io: Pick<Io, 'stderr'>, level: LogLevel): LeveledLog =>
+  createLog(level, (line) => io.stderr.write(line), io.stderr.isTTY === true ? 'text' : 'json')
 
 function warnOfIdleOptions(io: Io, globals: Globals): void {
   const idle = [
@@ -74,6 +75,7 @@ function warnOfIdleOptions(io: Io, globals: Globals): void {
     globals.bootstrap !== null && '--bootstrap',
     globals.listen !== null && '--listen',
     globals.mdns !== null && '--mdns',
+    globals.http !== null && '--http',
     globals.up !== undefined && '--up',
     globals.down !== undefined && '--down',
   ].filter((name) => name !== false)

@@ -42,6 +42,8 @@ export async function runVerb(call: Exclude<VerbCall, { verb: 'daemon' }>, at: S
   if (call.verb === 'gc') return await gc(call, at)
   if (call.verb === 'ls') return call.link === null ? await listKept(at) : await listShare(call, at)
   if (call.verb === 'limits') return await limits(call, at)
+  if (call.verb === 'log-level') return await logLevel(call, at)
+  if (call.verb === 'metrics') return await metrics(at)
   return await inspect(call.verb, at)
 }
 
@@ -197,6 +199,18 @@ async function limits(call: Of<'limits'>, { api, report, signal }: Setting): Pro
   return EXIT.ok
 }
 
+async function logLevel(call: Of<'log-level'>, { api, report, signal }: Setting): Promise<number> {
+  const result = await api.logLevel({ level: call.level ?? 'same' }, signal)
+  await report.answer(result, `${result.level}\n`)
+  return EXIT.ok
+}
+
+async function metrics({ api, report, signal }: Setting): Promise<number> {
+  const page = await api.metrics(signal)
+  await report.answer({ metrics: page }, page)
+  return EXIT.ok
+}
+
 const rateFields = ({ up, down }: LimitsResult): [string, string][] => [
   ['up', `${formatBytes(up.bytesPerSecond)}/s, ${formatCap(up.capBytesPerSecond)}`],
   ['down', `${formatBytes(down.bytesPerSecond)}/s, ${formatCap(down.capBytesPerSecond)}`],
@@ -223,6 +237,8 @@ const sayStatus = (status: StatusResult): string =>
     ['peer id', status.peerId],
     ['version', status.version],
     ['home', status.home],
+    ...(status.stopping ? [['state', 'stopping'] as [string, string]] : []),
+    ...(status.httpPort === null ? [] : [['http', `http://127.0.0.1:${status.httpPort}`] as [string, string]]),
     ['process', `${status.pid}, up ${formatSeconds(status.uptimeSeconds)}, ${formatBytes(status.rssBytes)} of memory`],
     ['network', status.network ?? 'public'],
     ...status.addresses.map((address, i): [string, string] => [i === 0 ? 'addresses' : '', address]),

@@ -4,8 +4,8 @@
  * No other file knows a default. Every complaint about the file is given at once, each with the name of the setting.
  */
 import { readFile } from 'node:fs/promises'
-import { join, resolve } from 'node:path'
-import { RATE } from '../protocol/limits.ts'
+import { isAbsolute, join, resolve } from 'node:path'
+import { HTTP, RATE } from '../protocol/limits.ts'
 import { isPeerAddress } from '../protocol/peer-address.ts'
 import { isCap } from '../protocol/wire/rate-queue.ts'
 import { JobError } from './control/api.ts'
@@ -29,6 +29,10 @@ export interface Config {
   /** Caps on what goes out and comes in for shares; null: none. */
   uploadBytesPerSecond: number | null
   downloadBytesPerSecond: number | null
+  /** Port of the local API over HTTP on loopback, 0 for any; null: none. */
+  http: number | null
+  /** Absolute folders below which requests over HTTP may name paths. */
+  httpRoots: string[]
   /** Limits by neighbourhood count loopback and private addresses too: for tests with many peers on one machine. */
   groupPrivate: boolean
 }
@@ -62,6 +66,8 @@ export async function loadConfig(init: { home: string; overrides: ConfigOverride
     logLevel: settings.logLevel ?? 'info',
     uploadBytesPerSecond: settings.uploadBytesPerSecond ?? null,
     downloadBytesPerSecond: settings.downloadBytesPerSecond ?? null,
+    http: settings.http ?? null,
+    httpRoots: settings.httpRoots ?? [],
     groupPrivate: settings.groupPrivate ?? false,
   })
 }
@@ -102,6 +108,15 @@ const SETTINGS: Record<keyof ConfigOverrides, { accepts: (value: unknown) => boo
   mdns: { accepts: (value) => typeof value === 'boolean', must: 'must be true or false' },
   pex: { accepts: (value) => typeof value === 'boolean', must: 'must be true or false' },
   announce: { accepts: (value) => value === 'share' || value === 'blocks', must: 'must be "share" or "blocks"' },
+  http: {
+    accepts: (value) => value === null || (typeof value === 'number' && Number.isInteger(value) && value >= 0 && value <= 65_535),
+    must: 'must be null or a port from 0 to 65535',
+  },
+  httpRoots: {
+    accepts: (value) =>
+      Array.isArray(value) && value.length <= HTTP.rootsMax && value.every((path) => typeof path === 'string' && isAbsolute(path)),
+    must: 'must be a list of absolute paths of folders',
+  },
   groupPrivate: { accepts: (value) => typeof value === 'boolean', must: 'must be true or false' },
   logLevel: {
     accepts: (value) => LOG_LEVELS.some((level) => level === value),

@@ -22,7 +22,9 @@ import { toJobError } from './control/job-error.ts'
 import { serveControl } from './control/server.ts'
 import { CryptoPool } from './crypto/pool.ts'
 import { nodePrimitives } from './crypto/primitives.ts'
+import { Figures } from './figures.ts'
 import { tuneHeap } from './heap.ts'
+import { openHttp } from './http-access.ts'
 import { catJob, listJob } from './jobs/cat.ts'
 import type { JobEnvironment } from './jobs/environment.ts'
 import { gcJob, unseedJob } from './jobs/gc.ts'
@@ -36,7 +38,8 @@ import { shareJob } from './jobs/share.ts'
 import { SwarmHost } from './jobs/swarm-host.ts'
 import { Upkeep } from './jobs/upkeep.ts'
 import { LagMeter } from './lag.ts'
-import type { Log } from './log.ts'
+import { describeHolder } from './lock-holder.ts'
+import type { LeveledLog, Log } from './log.ts'
 import { RateLimiter } from './network/rate-limiter.ts'
 import { createIdentity, createStack, peerIdOf, type Stack } from './network/stack.ts'
 import { socketPathFor } from './paths.ts'
@@ -62,7 +65,7 @@ export interface NodeOptions {
   oneShot: boolean
   /** Opens the home only: no socket, no peers. */
   offline?: boolean
-  log: Log
+  log: LeveledLog
 }
 
 /** Starts a node on `config.home`. Throws JobError HOME_LOCKED when another process runs one there. */
@@ -79,6 +82,9 @@ export async function openNode(config: Config, options: NodeOptions): Promise<Sh
   }
   try {
     const parts = await openStorage(config, log, undo)
+    // Closed after the parts that take their time, so that `status` can say what goes on, and before the records that answers read.
+    const servers: { close(): Promise<void> }[] = []
+    undo.push(async () => void (await Promise.all(servers.map((server) => server.close()))))
     const identity = peerIdOf(parts.identity)
     const stack = options.offline === true ? null : await openStack(config, parts, log)
     if (stack !== null) undo.push(() => stack.stop())
@@ -106,11 +112,13 @@ export async function openNode(config: Config, options: NodeOptions): Promise<Sh
     const upkeep = new Upkeep(env, { isOneShot: options.oneShot })
     undo.push(() => upkeep.stop())
     upkeep.start()
-    const node = new RunningNode({ config, env, stack, limiter, peerId: identity.text, unwind, resumed })
+    const node = new RunningNode({ config, env, stack, limiter, peerId: identity.text, unwind, resumed, log })
     if (stack !== null && !options.oneShot) resumed.start(await parts.records.listShares())
     if (options.offline !== true) {
-      const server = await serveControl({ api: node.api, socketPath: node.socketPath, log, signal: node.signal })
-      undo.push(() => server.close())
+      servers.push(await serveControl({ api: node.api, socketPath: node.socketPath, log, signal: NOT_ABORTED }))
+      const http = options.oneShot ? null : await openHttp(config, node.api, log)
+      if (http !== null) servers.push(http)
+      node.httpPort = http?.port ?? null
     }
     return node
   } catch (error) {
@@ -133,7 +141,10 @@ interface StorageParts {
 
 async function openStorage(config: Config, log: Log, undo: (() => Promise<void>)[]): Promise<StorageParts> {
   const paths = await prepareHome(config.home)
-  const records = await openRecords({ file: paths.recordsFile, log })
+  const records = await openRecords({ file: paths.recordsFile, log }).catch(async (error: unknown) => {
+    if (!(error instanceof Error && 'code' in error && error.code === 'LOCKED')) throw error
+    throw new JobError('HOME_LOCKED', await describeHolder(socketPathFor(config.home), paths.recordsFile), { cause: error })
+  })
   undo.push(() => records.close())
   const identity = await readOrCreateFile(paths.identityFile, createIdentity)
   const nodeSecret = (await loadOrCreateSecret(paths, 'node-secret', NODE.secretBytes)).reveal()
@@ -177,12 +188,16 @@ class RunningNode implements ShoalNode {
   readonly #unwind: () => Promise<void>
   readonly #resumed: ResumedSeeds
   readonly #startedAt = Date.now()
+  readonly #log: LeveledLog
+  readonly #figures = new Figures()
   readonly #lag = new LagMeter()
   readonly #ending = new AbortController()
   readonly #stopped = Promise.withResolvers<void>()
   readonly #idle = new Set<() => void>()
   #jobs = 0
   #stopping: Promise<void> | null = null
+  /** Set once the server over HTTP listens. */
+  httpPort: number | null = null
 
   constructor(parts: {
     config: Config
@@ -192,8 +207,10 @@ class RunningNode implements ShoalNode {
     peerId: string
     unwind: () => Promise<void>
     resumed: ResumedSeeds
+    log: LeveledLog
   }) {
     this.#config = parts.config
+    this.#log = parts.log
     this.#env = parts.env
     this.#stack = parts.stack
     this.#limiter = parts.limiter
@@ -202,11 +219,6 @@ class RunningNode implements ShoalNode {
     this.peerId = parts.peerId
     this.socketPath = socketPathFor(parts.config.home)
     this.api = this.#makeApi()
-  }
-
-  /** Aborts when the node begins to stop. */
-  get signal(): AbortSignal {
-    return this.#ending.signal
   }
 
   addresses(): string[] {
@@ -253,6 +265,15 @@ class RunningNode implements ShoalNode {
       status: () => Promise.resolve(this.#status()),
       peers: () => Promise.resolve(this.#peers()),
       identity: () => Promise.resolve({ peerId: this.peerId, addresses: this.addresses() }),
+      logLevel: async ({ level }) => {
+        if (level !== 'same') this.#log.level = level
+        return { level: this.#log.level }
+      },
+      metrics: async () =>
+        await this.#figures.page(
+          this.#status(),
+          (await env.records.listShares()).map(({ state }) => state),
+        ),
       stop: () => {
         setImmediate(() => void this.stop())
         return Promise.resolve()
@@ -263,24 +284,30 @@ class RunningNode implements ShoalNode {
   async #job<T>(signal: AbortSignal, run: (signal: AbortSignal) => Promise<T>): Promise<T> {
     this.#begin()
     const inner = AbortSignal.any([signal, this.#ending.signal])
+    let code = 'OK'
     try {
       return await run(inner)
     } catch (error) {
-      throw toJobError(error, inner)
+      const failure = toJobError(error, inner)
+      code = failure.code
+      throw failure
     } finally {
-      this.#end()
+      this.#end(code)
     }
   }
 
   async *#stream<T>(signal: AbortSignal, run: (signal: AbortSignal) => AsyncGenerator<T>): AsyncGenerator<T> {
     this.#begin()
     const inner = AbortSignal.any([signal, this.#ending.signal])
+    let code = 'OK'
     try {
       yield* run(inner)
     } catch (error) {
-      throw toJobError(error, inner)
+      const failure = toJobError(error, inner)
+      code = failure.code
+      throw failure
     } finally {
-      this.#end()
+      this.#end(code)
     }
   }
 
@@ -290,7 +317,8 @@ class RunningNode implements ShoalNode {
     this.#jobs++
   }
 
-  #end(): void {
+  #end(code: string): void {
+    this.#figures.noteEnd(code)
     this.#jobs--
     if (this.#jobs > 0) return
     for (const wake of [...this.#idle]) wake()
@@ -356,6 +384,8 @@ class RunningNode implements ShoalNode {
       home: this.#config.home,
       pid: process.pid,
       jobs: this.#jobs,
+      httpPort: this.httpPort,
+      stopping: this.#stopping !== null,
     }
   }
 

@@ -317,6 +317,31 @@ export const CONTROL = {
   warningsPerJobMax: 1_000,
 } as const
 
+/** The same over HTTP on a loopback port, which every user of the machine can reach. */
+export const HTTP = {
+  /** On each of 127.0.0.1 and ::1. */
+  connectionsMax: 64,
+  tokenBytes: 32,
+  /** Wrong tokens beyond this are told to wait. */
+  failuresPerSecondMax: 5,
+  /** Folders whose paths may be named. */
+  rootsMax: 64,
+} as const
+
+/** What the node counts for its metrics. */
+export const METRICS = {
+  /** Codes that jobs end with, counted apart; there are some fifty. */
+  codesMax: 128,
+} as const
+
+/** The daemon's log file. */
+export const LOGS = {
+  /** Of HOME/daemon.log, and of the older one beside it. */
+  fileBytesMax: 8 * MIB,
+  /** Lines that wait for a slow disk; more are dropped and counted. */
+  pendingBytesMax: MIB,
+} as const
+
 /** Worker threads for hashing, sealing and opening. */
 export const WORKERS = {
   threadsMax: 4,

@@ -5,6 +5,7 @@
  * the other side, so that the command line cannot tell a daemon from a node in its own process.
  */
 import { EXIT, FORMAT_CODES } from '../../protocol/errors.ts'
+import type { LogLevel } from '../log.ts'
 
 /** The version of Shoal; equal to the one in package.json (test/tidy.test.ts). */
 export const VERSION = '0.1.0'
@@ -201,6 +202,10 @@ export interface StatusResult {
   home: string
   pid: number
   jobs: number
+  /** Port of the local API over HTTP, on 127.0.0.1 and ::1; null: none. */
+  httpPort: number | null
+  /** The node takes no more jobs and is about to end. */
+  stopping: boolean
 }
 
 export interface PeerSummary {
@@ -233,6 +238,15 @@ export interface IdentityResult {
   addresses: string[]
 }
 
+/** 'same' only asks. */
+export interface LogLevelRequest {
+  level: LogLevel | 'same'
+}
+
+export interface LogLevelResult {
+  level: LogLevel
+}
+
 export type JobPhase = 'scan' | 'seal' | 'sync' | 'find' | 'fetch' | 'write' | 'announce' | 'mark' | 'sweep'
 
 /** What a job tells while it runs. Progress may be thinned out on the way, warnings may not. */
@@ -259,6 +273,10 @@ export interface ShoalApi {
   identity(signal: AbortSignal): Promise<IdentityResult>
   /** Asks the node to stop. Resolves as soon as it has begun to, not when it is down: the answer must still get out. */
   stop(signal: AbortSignal): Promise<void>
+  /** Shows what is logged, and sets it until the node stops. */
+  logLevel(request: LogLevelRequest, signal: AbortSignal): Promise<LogLevelResult>
+  /** The node's figures as Prometheus reads them. */
+  metrics(signal: AbortSignal): Promise<string>
 }
 
 /** Codes of failures beside those of the format (FORMAT_CODES), and the exit code that each leads to. */
@@ -282,6 +300,8 @@ export const JOB_CODES = {
   /** A range of bytes that the file does not have. */
   BAD_RANGE: EXIT.badInput,
   PORT_TAKEN: EXIT.badInput,
+  /** The home was written by a later version of Shoal. */
+  NEWER: EXIT.badInput,
   /** Some files of a share are damaged; the others were written. */
   DAMAGED: EXIT.damagedShare,
   /** The node has as many jobs as it takes. */

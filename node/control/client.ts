@@ -13,6 +13,7 @@ import {
   type JobEvent,
   type LimitsResult,
   type ListedEntry,
+  type LogLevelResult,
   type OnEvent,
   type PeerSummary,
   type SeedResult,
@@ -53,8 +54,14 @@ class ControlClient implements ShoalApi {
   peers: ShoalApi['peers'] = async (signal) => (await this.#call('peers', {}, signal)) as PeerSummary[]
   identity: ShoalApi['identity'] = async (signal) => (await this.#call('identity', {}, signal)) as IdentityResult
 
+  logLevel: ShoalApi['logLevel'] = async (body, signal) => (await this.#call('logLevel', body, signal)) as LogLevelResult
+
   async stop(signal: AbortSignal): Promise<void> {
     await this.#call('stop', {}, signal)
+  }
+
+  async metrics(signal: AbortSignal): Promise<string> {
+    return await textOf(await this.#open('metrics', null, signal), signal)
   }
 
   async *cat(body: Parameters<ShoalApi['cat']>[0], onEvent: OnEvent, signal: AbortSignal): AsyncGenerator<Uint8Array> {
@@ -92,17 +99,17 @@ class ControlClient implements ShoalApi {
     return await wholeOf(await this.#open(verb, body, signal), signal)
   }
 
-  /** The answer, once its head is there and says that it is one. */
-  async #open(verb: keyof ShoalApi, body: object, signal: AbortSignal): Promise<IncomingMessage> {
+  /** The answer, once its head is there and says that it is one; null for a body asks by GET. */
+  async #open(verb: keyof ShoalApi, body: object | null, signal: AbortSignal): Promise<IncomingMessage> {
     signal.throwIfAborted()
-    const payload = new TextEncoder().encode(JSON.stringify(body))
+    const payload = new TextEncoder().encode(body === null ? '' : JSON.stringify(body))
     const { promise, resolve, reject } = Promise.withResolvers<IncomingMessage>()
     const asked = request({
       socketPath: this.#socketPath,
       agent: false,
-      method: 'POST',
+      method: body === null ? 'GET' : 'POST',
       path: pathOf(verb),
-      headers: { host: 'localhost', 'content-type': 'application/json', 'content-length': payload.length },
+      headers: { host: 'localhost', ...(body === null ? {} : { 'content-type': 'application/json', 'content-length': payload.length }) },
       maxHeaderSize: CONTROL.headerBytesMax * 4,
       signal,
     })
@@ -166,7 +173,9 @@ async function* linesOf(response: IncomingMessage, signal: AbortSignal): AsyncGe
   }
 }
 
-async function wholeOf(response: IncomingMessage, signal: AbortSignal): Promise<unknown> {
+const wholeOf = async (response: IncomingMessage, signal: AbortSignal): Promise<unknown> => JSON.parse(await textOf(response, signal))
+
+async function textOf(response: IncomingMessage, signal: AbortSignal): Promise<string> {
   const parts: Uint8Array[] = []
   let sizeBytes = 0
   for await (const bytes of chunksOf(response, signal)) {
@@ -174,5 +183,5 @@ async function wholeOf(response: IncomingMessage, signal: AbortSignal): Promise<
     if (sizeBytes > CONTROL.answerBytesMax) throw new JobError('BUG', `an answer of the node is over ${CONTROL.answerBytesMax} bytes`)
     parts.push(bytes)
   }
-  return JSON.parse(new TextDecoder().decode(Buffer.concat(parts)))
+  return new TextDecoder().decode(Buffer.concat(parts))
 }

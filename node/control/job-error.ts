@@ -21,6 +21,10 @@ const WORLD_EXITS: Record<string, Record<string, { code: string; exit: number }>
     CHANGED: { code: 'CHANGED', exit: EXIT.badInput },
     IO: { code: 'IO', exit: EXIT.badInput },
     CORRUPT: { code: 'CORRUPT', exit: EXIT.badInput },
+    NEWER: { code: 'NEWER', exit: EXIT.badInput },
+    TOO_LARGE: { code: 'TOO_LARGE', exit: EXIT.badInput },
+    BUSY: { code: 'BUSY', exit: EXIT.noDaemon },
+    CLOSED: { code: 'STOPPED', exit: EXIT.noDaemon },
   },
   NetworkError: {
     UNREACHABLE: { code: 'NO_SEEDER', exit: EXIT.noSeeder },

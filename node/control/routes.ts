@@ -1,13 +1,17 @@
 /**
- * The routes of the control socket: one table, read by the server (how to run a verb) and the client (what kind of answer to expect).
+ * The routes of the local API: one table, read by the server (how to run a verb) and the client (what kind of answer to expect).
  *
- * Every request is a POST to /v1/<verb> with a JSON body, taken apart here field by field. Four kinds of answer:
+ * Every request is a POST to /v1/<verb> with a JSON body, taken apart here field by field; what README.md beside this file says of each
+ * verb is checked against this table. Five kinds of answer:
  *   call   one JSON value
+ *   text   plain text; asked for by GET, without a body
  *   job    lines of JSON: {"event":…}*, then {"result":…} or {"error":…}
  *   list   the same, with {"item":…} lines before the end
  *   bytes  the raw bytes; a failure after the first byte stands in the trailer ERROR_TRAILER
  * A failure before anything was sent is {"error":{code,message,exitCode}} with a status of 400 or more, whatever the kind.
  */
+
+import { LOG_LEVELS } from '../log.ts'
 import {
   type ByteRange,
   type CatRequest,
@@ -16,6 +20,7 @@ import {
   JobError,
   type LimitsRequest,
   type ListRequest,
+  type LogLevelRequest,
   type OnEvent,
   type SeedRequest,
   type ShareRequest,
@@ -25,6 +30,7 @@ import {
 
 export type Route =
   | { kind: 'call'; run(api: ShoalApi, body: unknown, signal: AbortSignal): Promise<unknown> }
+  | { kind: 'text'; contentType: string; run(api: ShoalApi, signal: AbortSignal): Promise<string> }
   | { kind: 'job'; run(api: ShoalApi, body: unknown, onEvent: OnEvent, signal: AbortSignal): Promise<unknown> }
   | { kind: 'list'; run(api: ShoalApi, body: unknown, onEvent: OnEvent, signal: AbortSignal): AsyncIterable<unknown> }
   | { kind: 'bytes'; run(api: ShoalApi, body: unknown, onEvent: OnEvent, signal: AbortSignal): AsyncIterable<Uint8Array> }
@@ -54,6 +60,7 @@ const texts: Check<string[]> = (value) => Array.isArray(value) && value.every((i
 const scope: Check<ShareRequest['scope']> = (value) => value === 'lineage' || value === 'node' || value === 'fresh' || value === 'public'
 
 const cap: Check<number | null | 'same'> = (value) => value === null || value === 'same' || typeof value === 'number'
+const levelOrSame = (value: unknown): value is LogLevelRequest['level'] => value === 'same' || LOG_LEVELS.some((level) => level === value)
 const rangeOrNull = (value: unknown): value is ByteRange | null =>
   value === null ||
   (typeof value === 'object' &&
@@ -96,6 +103,7 @@ const parseUnseed = request<UnseedRequest>({ cid: text })
 const parseGc = request<GcRequest>({ dryRun: flag })
 const parseList = request<ListRequest>({ link: text, path: textOrNull, wait: flag, peers: texts })
 const parseLimits = request<LimitsRequest>({ uploadBytesPerSecond: cap, downloadBytesPerSecond: cap })
+const parseLogLevel = request<LogLevelRequest>({ level: levelOrSame })
 const parseNothing = request<Record<never, never>>({})
 
 const call = (run: (api: ShoalApi, signal: AbortSignal) => Promise<unknown>): Route => ({
@@ -121,11 +129,44 @@ export const ROUTES: Record<keyof ShoalApi, Route> = {
   peers: call((api, signal) => api.peers(signal)),
   identity: call((api, signal) => api.identity(signal)),
   stop: call((api, signal) => api.stop(signal)),
+  logLevel: { kind: 'call', run: async (api, body, signal) => await api.logLevel(parseLogLevel(body), signal) },
+  metrics: { kind: 'text', contentType: 'text/plain; version=0.0.4; charset=utf-8', run: async (api, signal) => await api.metrics(signal) },
 }
 
-/** The route of a request path, null when there is none. */
-export function routeOf(path: string): Route | null {
-  const verb = Object.keys(ROUTES).find((name) => path === `/v1/${name}`)
-  // `verb` is a key of ROUTES.
-  return verb === undefined ? null : ROUTES[verb as keyof ShoalApi]
+/** Whoever gathers metrics looks for them here. */
+const METRICS_PATH = '/metrics'
+
+/** The verb of a request path, null when there is none. */
+export function routeOf(path: string): { verb: keyof ShoalApi; route: Route; method: 'GET' | 'POST' } | null {
+  const name = path === METRICS_PATH ? 'metrics' : Object.keys(ROUTES).find((verb) => path === `/v1/${verb}`)
+  if (name === undefined) return null
+  // `name` is a key of ROUTES.
+  const verb = name as keyof ShoalApi
+  const route = ROUTES[verb]
+  return { verb, route, method: route.kind === 'text' ? 'GET' : 'POST' }
 }
+
+/** The paths of this machine that a request names. Throws JobError USAGE when it is none for that verb. */
+export function localPathsOf(verb: keyof ShoalApi, body: unknown): string[] {
+  if (verb === 'share') return parseShare(body).paths
+  return verb === 'get' ? [parseGet(body).outputDir] : []
+}
+
+/**
+ * What may be asked for over HTTP. A verb that is not named here is for the control socket alone: `stop` and `logLevel` are for whoever
+ * runs the node, not for who was given a token.
+ */
+export const HTTP_VERBS: ReadonlySet<keyof ShoalApi> = new Set<keyof ShoalApi>([
+  'share',
+  'get',
+  'cat',
+  'seed',
+  'unseed',
+  'list',
+  'shares',
+  'limits',
+  'status',
+  'peers',
+  'identity',
+  'metrics',
+])

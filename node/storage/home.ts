@@ -44,6 +44,9 @@ export async function prepareHome(dir: string): Promise<Home> {
   }
 }
 
+/** Where the token of the local API over HTTP stands. */
+export const httpTokenFile = (dir: string): string => join(resolve(dir), 'http-token')
+
 /** The secret of `sizeBytes` random bytes kept as HOME/name; created at first use. FileError CORRUPT when its size is wrong. */
 export async function loadOrCreateSecret(home: Home, name: string, sizeBytes: number): Promise<Secret> {
   const path = join(home.dir, name)

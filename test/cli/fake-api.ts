@@ -73,7 +73,7 @@ export function fakeApi(override: Partial<ShoalApi> = {}): FakeApi {
       const counts = { uptimeSeconds: 61, shares: 1, blocks: 2, connections: 3, swarmPeers: 1, jobs: 0 }
       const dht: { name: string; peers: number; mode: 'client' | 'server' }[] = [{ name: 'wan', peers: 5, mode: 'client' }]
       const where = { peerId: 'P1', version: '0.1.0', network: 'test', addresses: ['/a'], home: '/h', pid: 7 }
-      return { ...where, dht, ...counts, unfinished: { running: 0, waiting: 1 }, ...traffic, rates }
+      return { ...where, dht, ...counts, unfinished: { running: 0, waiting: 1 }, ...traffic, rates, httpPort: null, stopping: false }
     },
     async peers() {
       const rates = { inBytesPerSecond: 512, outBytesPerSecond: 0 }
@@ -86,6 +86,12 @@ export function fakeApi(override: Partial<ShoalApi> = {}): FakeApi {
       return { peerId: 'P1', addresses: ['/ip4/127.0.0.1/tcp/9/p2p/P1'] }
     },
     async stop() {},
+    async logLevel({ level }) {
+      return { level: level === 'same' ? 'info' : level }
+    },
+    async metrics() {
+      return '# HELP shoal_up 1 while it runs.\n# TYPE shoal_up gauge\nshoal_up 1\n'
+    },
   }
   const api: ShoalApi = { ...base, ...override }
   return {
@@ -104,6 +110,8 @@ export function fakeApi(override: Partial<ShoalApi> = {}): FakeApi {
     peers: (signal) => noted('peers', {}, signal, () => api.peers(signal)),
     identity: (signal) => noted('identity', {}, signal, () => api.identity(signal)),
     stop: (signal) => noted('stop', {}, signal, () => api.stop(signal)),
+    logLevel: (request, signal) => noted('logLevel', request, signal, () => api.logLevel(request, signal)),
+    metrics: (signal) => noted('metrics', {}, signal, () => api.metrics(signal)),
   }
 }
 

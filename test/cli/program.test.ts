@@ -27,6 +27,7 @@ describe('the grammar of the command line', () => {
       listen: null,
       mdns: false,
       logLevel: 'debug',
+      http: null,
     }
     const options = [
       '--home',

@@ -7,7 +7,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { MemoryDatastore } from 'datastore-core'
 import type { GetRequest, GetResult } from '../../node/control/api.ts'
-import { createLog, type Log, silentLog } from '../../node/log.ts'
+import { createLog, type LeveledLog, silentLog } from '../../node/log.ts'
 import { openNode, type ShoalNode } from '../../node/main.ts'
 import { createIdentity, createStack, type Stack } from '../../node/network/stack.ts'
 
@@ -24,7 +24,7 @@ export class Nodes {
   readonly network = `test-${randomBytes(5).toString('hex')}`
   /** Every line that any of the nodes logged, at level debug. */
   readonly lines: string[] = []
-  readonly log: Log = createLog('debug', (line) => void this.lines.push(line))
+  readonly log: LeveledLog = createLog('debug', (line) => void this.lines.push(line))
   readonly #endings: (() => Promise<unknown>)[] = []
 
   private constructor(dir: string) {
@@ -55,6 +55,8 @@ export class Nodes {
       logLevel: 'debug' as const,
       groupPrivate: false,
       uploadBytesPerSecond: null,
+      http: null,
+      httpRoots: [],
       downloadBytesPerSecond: null,
     }
     const node = await openNode(config, { oneShot, log: this.log })
