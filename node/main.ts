@@ -120,6 +120,7 @@ export async function openNode(config: Config, options: NodeOptions): Promise<Sh
       if (http !== null) servers.push(http)
       node.httpPort = http?.port ?? null
     }
+    log.info('the node runs', { version: VERSION, pid: process.pid, network: config.network, addresses: node.addresses() })
     return node
   } catch (error) {
     await unwind()
@@ -236,6 +237,7 @@ class RunningNode implements ShoalNode {
 
   stop(): Promise<void> {
     this.#stopping ??= (async () => {
+      this.#log.info('the node stops', { jobs: this.#jobs })
       this.#ending.abort(new JobError('STOPPED', 'the node was stopped'))
       await Promise.race([this.whenIdle(), new Promise((resolve) => setTimeout(resolve, WAITS.stopMs / 2).unref())])
       await this.#unwind()
@@ -248,13 +250,13 @@ class RunningNode implements ShoalNode {
   #makeApi(): ShoalApi {
     const env = this.#env
     return {
-      share: (request, onEvent, signal) => this.#job(signal, (inner) => shareJob(env, request, onEvent, inner)),
-      get: (request, onEvent, signal) => this.#job(signal, (inner) => getJob(env, request, onEvent, inner)),
-      seed: (request, onEvent, signal) => this.#job(signal, (inner) => seedJob(env, request, onEvent, inner)),
-      cat: (request, onEvent, signal) => this.#stream(signal, (inner) => catJob(env, request, onEvent, inner)),
-      list: (request, onEvent, signal) => this.#stream(signal, (inner) => listJob(env, request, onEvent, inner)),
+      share: (request, onEvent, signal) => this.#job('share', signal, (inner) => shareJob(env, request, onEvent, inner)),
+      get: (request, onEvent, signal) => this.#job('get', signal, (inner) => getJob(env, request, onEvent, inner)),
+      seed: (request, onEvent, signal) => this.#job('seed', signal, (inner) => seedJob(env, request, onEvent, inner)),
+      cat: (request, onEvent, signal) => this.#stream('cat', signal, (inner) => catJob(env, request, onEvent, inner)),
+      list: (request, onEvent, signal) => this.#stream('list', signal, (inner) => listJob(env, request, onEvent, inner)),
       unseed: (request, signal) =>
-        this.#job(signal, async (inner) => {
+        this.#job('unseed', signal, async (inner) => {
           await this.#resumed.release(request.cid)
           return await unseedJob(env, request.cid, inner)
         }),
@@ -281,8 +283,8 @@ class RunningNode implements ShoalNode {
     }
   }
 
-  async #job<T>(signal: AbortSignal, run: (signal: AbortSignal) => Promise<T>): Promise<T> {
-    this.#begin()
+  async #job<T>(verb: string, signal: AbortSignal, run: (signal: AbortSignal) => Promise<T>): Promise<T> {
+    const startedMs = this.#begin(verb)
     const inner = AbortSignal.any([signal, this.#ending.signal])
     let code = 'OK'
     try {
@@ -292,12 +294,12 @@ class RunningNode implements ShoalNode {
       code = failure.code
       throw failure
     } finally {
-      this.#end(code)
+      this.#end(verb, code, startedMs)
     }
   }
 
-  async *#stream<T>(signal: AbortSignal, run: (signal: AbortSignal) => AsyncGenerator<T>): AsyncGenerator<T> {
-    this.#begin()
+  async *#stream<T>(verb: string, signal: AbortSignal, run: (signal: AbortSignal) => AsyncGenerator<T>): AsyncGenerator<T> {
+    const startedMs = this.#begin(verb)
     const inner = AbortSignal.any([signal, this.#ending.signal])
     let code = 'OK'
     try {
@@ -307,18 +309,22 @@ class RunningNode implements ShoalNode {
       code = failure.code
       throw failure
     } finally {
-      this.#end(code)
+      this.#end(verb, code, startedMs)
     }
   }
 
-  #begin(): void {
+  /** The monotonic time. */
+  #begin(verb: string): number {
     this.#ending.signal.throwIfAborted()
     if (this.#jobs >= NODE.jobsMax) throw new JobError('BUSY', `this node runs ${NODE.jobsMax} jobs already`, { exitCode: EXIT.badInput })
     this.#jobs++
+    this.#log.debug('a job begins', { verb })
+    return performance.now()
   }
 
-  #end(code: string): void {
+  #end(verb: string, code: string, startedMs: number): void {
     this.#figures.noteEnd(code)
+    this.#log.debug('a job ended', { verb, code, tookMs: Math.round(performance.now() - startedMs) })
     this.#jobs--
     if (this.#jobs > 0) return
     for (const wake of [...this.#idle]) wake()
