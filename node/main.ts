@@ -260,7 +260,7 @@ class RunningNode implements ShoalNode {
           await this.#resumed.release(request.cid)
           return await unseedJob(env, request.cid, inner)
         }),
-      gc: (request, onEvent, signal) => this.#job(signal, (inner) => gcJob(env, request, onEvent, inner)),
+      gc: (request, onEvent, signal) => this.#job('gc', signal, (inner) => gcJob(env, request, onEvent, inner)),
       shares: async () =>
         await Promise.all((await env.records.listShares()).map((record) => this.#summary(env.host.holding(record.cid), record))),
       limits: async (request) => this.#limits(request),
