@@ -205,6 +205,13 @@ export const CONTACTS = {
   /** Dialled up to so many; those who dial us fill the rest. */
   neighboursWanted: 20,
   neighboursMax: SWARM.peersPerShareMax,
+  /** Of these, so many seats are left to those whom we dial: whoever dials us cannot take them all. */
+  neighboursDialled: 10,
+  /** Who gave nothing within this time no longer counts among those that are wanted. */
+  doubtMs: 3_000,
+  /** Nothing came for so long: everybody is tried, and where every seat is taken one that gave nothing goes, one each dropMs. */
+  stallMs: 15_000,
+  dropMs: 2_000,
   /** The DHT is asked when fewer are connected or untried, until enough are connected. */
   contactsFew: 10,
   neighboursEnough: 20,

@@ -54,6 +54,10 @@ export class Dialling {
   readonly #machine = new Contacts(CONTACTS, Math.random)
   /** The link of each neighbour. */
   readonly #links = new Map<string, PeerLink>()
+  /** Of these, those known to have given us something. */
+  readonly #useful = new Set<string>()
+  /** Blocks that have come, and since when no more have. */
+  #came = { blocks: 0, atMs: 0 }
   #timer: NodeJS.Timeout | undefined
   /** Aborts when the share is let go of: a dial that came late would push the link of the next job aside. */
   readonly #ended = new AbortController()
@@ -100,6 +104,18 @@ export class Dialling {
     this.#feed({ type: 'joined', peer: peerId, addresses: this.#dialable(peerId), direction })
   }
 
+  /** Once a second or so: who has begun to give, and whether anything comes at all of what is wanted. */
+  look({ isWanting, fetchedBlocks }: { isWanting: boolean; fetchedBlocks: number }): void {
+    const now = this.#parts.now()
+    if (!isWanting || fetchedBlocks !== this.#came.blocks) this.#came = { blocks: fetchedBlocks, atMs: now }
+    for (const [peer, { stats }] of this.#links) {
+      if (stats.verifiedBlocks === 0 || this.#useful.has(peer)) continue
+      this.#useful.add(peer)
+      this.#feed({ type: 'useful', peer })
+    }
+    if (now - this.#came.atMs >= CONTACTS.stallMs) this.#feed({ type: 'stalled' })
+  }
+
   /** A neighbour has told where it listens. */
   listens(peerId: string): void {
     const addresses = this.#dialable(peerId)
@@ -110,6 +126,7 @@ export class Dialling {
     const { peerId } = link.remote
     if (this.#links.get(peerId) !== link) return
     this.#links.delete(peerId)
+    this.#useful.delete(peerId)
     this.#feed({ type: 'left', peer: peerId, wasUseful: link.stats.verifiedBlocks > 0 })
   }
 
@@ -173,7 +190,14 @@ export class Dialling {
   #perform(action: ContactsAction): void {
     if (action.type === 'dial') this.#parts.track(this.#dial(action.peer, action.addresses))
     else if (action.type === 'exchange') this.#tell(action.peer, action.peers)
+    else if (action.type === 'drop') this.#drop(action.peer)
     else this.#parts.onWant(action.type === 'wantPeers')
+  }
+
+  #drop(peerId: string): void {
+    const link = this.#links.get(peerId)
+    this.#parts.log.debug('a peer that gave nothing makes room', { peer: peerId })
+    link?.goodbye(0).catch(() => {}) // heard of when the link has run
   }
 
   #tell(peerId: string, peers: Contactable[]): void {

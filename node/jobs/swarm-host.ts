@@ -8,7 +8,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { toHex } from '../../protocol/bytes.ts'
 import { multihashOf, parseCid, rendezvousDigest, type ShareCid } from '../../protocol/cid.ts'
 import { REMOTE_CODES, RemoteError } from '../../protocol/errors.ts'
-import { SCORE, SWARM, WAITS, WIRE } from '../../protocol/limits.ts'
+import { CONTACTS, SCORE, SWARM, WAITS, WIRE } from '../../protocol/limits.ts'
 import type { AnnounceKeys } from '../../protocol/swarm/announce.ts'
 import type { ContactSource } from '../../protocol/swarm/contacts.ts'
 import { Score } from '../../protocol/swarm/score.ts'
@@ -321,7 +321,7 @@ export class SwarmHost {
       if (other !== undefined) {
         if (!this.#replaces(link, other)) return null
         await other.goodbye(0)
-      } else if (live.links.length >= SWARM.peersPerShareMax) {
+      } else if (live.links.length >= SWARM.peersPerShareMax || (live.isWanting && isCrowded(link, live.links))) {
         // Two that have everything have nothing to say to each other.
         const idle = live.isComplete ? live.links.find(({ remote }) => live.blocksOf(remote.peerId) === null) : undefined
         if (idle === undefined) return 'full'
@@ -374,6 +374,7 @@ export class SwarmHost {
     for (const { cid, record, live, dialling } of this.#holdings.values()) {
       if (live === null || live.links.length === 0) continue
       this.#rates.sample(live.links, this.now())
+      dialling?.look(live)
       if (record !== null && dialling !== null) this.#track(this.#remembered.note(cid.text, dialling.useful()))
     }
   }
@@ -474,3 +475,8 @@ export class SwarmHost {
     this.#tasks.add(tracked)
   }
 }
+
+/** Whether those who dialled us have all the seats that are for them. */
+const isCrowded = ({ remote }: PeerLink, links: readonly PeerLink[]): boolean =>
+  remote.direction === 'inbound' &&
+  links.filter((other) => other.remote.direction === 'inbound').length >= SWARM.peersPerShareMax - CONTACTS.neighboursDialled

@@ -27,6 +27,8 @@ export interface ContactsLimits {
   exchangeIntervalMs: number
   exchangePeersMax: number
   toldMax: number
+  doubtMs: number
+  dropMs: number
 }
 
 /** Where we heard of a peer: the user, a link, the DHT, another peer, or an earlier run. */
@@ -47,6 +49,10 @@ export type ContactsEvent =
   | { type: 'joined'; peer: string; addresses: string[]; direction: 'inbound' | 'outbound' }
   /** `wasUseful`: it gave us verified blocks. */
   | { type: 'left'; peer: string; wasUseful: boolean }
+  /** It gave us the first verified block of this session. */
+  | { type: 'useful'; peer: string }
+  /** Something is wanted, and no block has come for a while. */
+  | { type: 'stalled' }
   /** `isFinal`: it does not know the share, or is banned. */
   | { type: 'dialFailed'; peer: string; isFinal: boolean }
   /** It came while we had no room: tell it of others before it goes. */
@@ -57,6 +63,8 @@ export type ContactsAction =
   | { type: 'dial'; peer: string; addresses: string[] }
   /** Tell this peer of these. */
   | { type: 'exchange'; peer: string; peers: Contactable[] }
+  /** It holds a seat and never gave a thing, while others wait to be tried: end its session. `left` follows. */
+  | { type: 'drop'; peer: string }
   /** For the announce machine: look in the DHT, or stop. `wantPeers` comes again when all neighbours are lost. */
   | { type: 'wantPeers' | 'enoughPeers' }
 
@@ -76,6 +84,10 @@ interface Contact {
 }
 
 interface Neighbour {
+  readonly sinceMs: number
+  /** It gave us a block in this session. */
+  isUseful: boolean
+  isDropped: boolean
   /** What others may dial. */
   addresses: string[]
   told: Set<string>
@@ -96,6 +108,11 @@ export class Contacts {
   #isAsking = false
   /** The last neighbour has gone: the DHT is asked again at once. */
   #isAlone = false
+  #handledMs = 0
+  /** Until then everybody who is left to try is dialled while there are seats: those who gave something have no more of what is wanted. */
+  #stalledUntilMs = 0
+  /** No seat is taken from anybody before this. */
+  #dropFromMs = 0
 
   /** `random` returns a number in [0, 1). */
   constructor(limits: ContactsLimits, random: () => number) {
@@ -122,12 +139,15 @@ export class Contacts {
   /** Feed one event; perform all actions before the next. */
   handle(event: ContactsEvent, now: number): ContactsAction[] {
     const actions: ContactsAction[] = []
+    this.#handledMs = now
     if (event.type === 'found') this.#found(event, now)
     else if (event.type === 'wanting') this.#isWanting = event.isWanting
     else if (event.type === 'joined') this.#joined(event, now)
     else if (event.type === 'left') this.#left(event.peer, event.wasUseful, now)
     else if (event.type === 'dialFailed') this.#dialFailed(event.peer, event.isFinal, now)
     else if (event.type === 'refused') this.#tell(event.peer, new Set(), actions)
+    else if (event.type === 'useful') this.#praise(event.peer)
+    else if (event.type === 'stalled') this.#makeSeat(now, actions)
     this.#exchange(now, actions)
     this.#dial(now, actions)
     this.#ask(actions)
@@ -137,7 +157,12 @@ export class Contacts {
   nextTimeout(): number | undefined {
     let earliest = Number.POSITIVE_INFINITY
     for (const { exchangeMs } of this.#neighbours.values()) if (exchangeMs !== null) earliest = Math.min(earliest, exchangeMs)
-    if (this.#mayDial())
+    if (this.#isWanting)
+      for (const { isUseful, sinceMs } of this.#neighbours.values()) {
+        const doubtedMs = sinceMs + this.#limits.doubtMs
+        if (!isUseful && doubtedMs > this.#handledMs) earliest = Math.min(earliest, doubtedMs)
+      }
+    if (this.#mayDial(this.#handledMs))
       for (const contact of this.#contacts.values()) if (isCandidate(contact)) earliest = Math.min(earliest, contact.readyMs)
     return earliest === Number.POSITIVE_INFINITY ? undefined : earliest
   }
@@ -195,7 +220,8 @@ export class Contacts {
     if (direction === 'outbound') this.#endDial(contact)
     contact.addresses = this.#merge(addresses, contact.addresses)
     const { gatherMs, addressesMax } = this.#limits
-    contact.neighbour ??= { addresses: [], told: new Set(), exchangeFromMs: now + gatherMs, exchangeMs: now + gatherMs }
+    const exchange = { addresses: [], told: new Set<string>(), exchangeFromMs: now + gatherMs, exchangeMs: now + gatherMs }
+    contact.neighbour ??= { ...exchange, sinceMs: now, isUseful: false, isDropped: false }
     this.#neighbours.set(peer, contact.neighbour)
     const isNews = contact.neighbour.addresses.length === 0 && addresses.length > 0
     if (addresses.length > 0) contact.neighbour.addresses = addresses.slice(0, addressesMax)
@@ -288,13 +314,43 @@ export class Contacts {
 
   // Whom to dial.
 
-  #mayDial(): boolean {
-    const { dialsAtOnceMax, neighboursWanted } = this.#limits
-    return this.#isWanting && this.#dialling < dialsAtOnceMax && this.#neighbours.size + this.#dialling < neighboursWanted
+  #mayDial(now: number): boolean {
+    const { dialsAtOnceMax, neighboursWanted, neighboursMax } = this.#limits
+    if (!this.#isWanting || this.#dialling >= dialsAtOnceMax || this.#neighbours.size + this.#dialling >= neighboursMax) return false
+    return now < this.#stalledUntilMs || this.#hopeful(now) + this.#dialling < neighboursWanted
+  }
+
+  /** Neighbours that gave us something, or have not been here for long. */
+  #hopeful(now: number): number {
+    let count = 0
+    for (const { isUseful, sinceMs } of this.#neighbours.values()) if (isUseful || now - sinceMs < this.#limits.doubtMs) count++
+    return count
+  }
+
+  #praise(peer: string): void {
+    const neighbour = this.#neighbours.get(peer)
+    if (neighbour !== undefined) neighbour.isUseful = true
+  }
+
+  /** Nothing comes. Where every seat is taken and somebody is left to try, whoever has sat here in vain for longest goes. */
+  #makeSeat(now: number, actions: ContactsAction[]): void {
+    const { neighboursMax, doubtMs, dropMs } = this.#limits
+    this.#stalledUntilMs = now + dropMs
+    const seats = this.#neighbours.size + this.#dialling
+    if (!this.#isWanting || now < this.#dropFromMs || seats < neighboursMax || this.#nextReady(now) === null) return
+    let idle: [peer: string, neighbour: Neighbour] | null = null
+    for (const entry of this.#neighbours) {
+      const { isUseful, isDropped, sinceMs } = entry[1]
+      if (!isUseful && !isDropped && now - sinceMs >= doubtMs && (idle === null || sinceMs < idle[1].sinceMs)) idle = entry
+    }
+    if (idle === null) return
+    idle[1].isDropped = true
+    this.#dropFromMs = now + dropMs
+    actions.push({ type: 'drop', peer: idle[0] })
   }
 
   #dial(now: number, actions: ContactsAction[]): void {
-    while (this.#mayDial()) {
+    while (this.#mayDial(now)) {
       const next = this.#nextReady(now)
       if (next === null) return
       const [peer, contact] = next

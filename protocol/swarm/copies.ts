@@ -12,17 +12,22 @@ export function pickCopy(
   flights: ReadonlyMap<number, Flight>,
   peer: SwarmPeer,
   open: number,
+  provenCount: number,
   now: number,
 ): number {
   let best = -1
   let bestWaitMs = 1.5 * ownWaitMs(limits, peer)
+  const isAnybodyProven = provenCount > 0
   for (const [item, flight] of flights) {
     const { holders } = flight
     if (flight.checking.length > 0 || !items.isBefore(item, open)) continue
-    if (holders.length >= limits.endgameCopiesMax && (!peer.isProven || replaceable(limits, flight, item, now) === undefined)) continue
+    if (holders.length >= limits.endgameCopiesMax && replaceable(limits, flight, item, peer, provenCount, now) === undefined) continue
     if (holders[0] === peer || holders[1] === peer || !isHolder(peer, item)) continue
     let expectedMs = Number.POSITIVE_INFINITY
-    for (const holder of holders) expectedMs = Math.min(expectedMs, waitMs(limits, holder, item, now))
+    for (const holder of holders) {
+      const isMute = !isAnybodyProven && holder.headBytes === 0 && headSilentMs(holder, now) >= limits.tickMs
+      if (!isMute) expectedMs = Math.min(expectedMs, waitMs(limits, holder, item, now))
+    }
     if (expectedMs <= bestWaitMs) continue
     best = item
     bestWaitMs = expectedMs
@@ -30,9 +35,25 @@ export function pickCopy(
   return best
 }
 
-/** The holder whose place a peer that delivers may take: one that never delivered and is silent, or the last asked, whose turn has not come. */
-export function replaceable(limits: SwarmLimits, { holders, askedMs }: Flight, item: number, now: number): SwarmPeer | undefined {
-  for (const holder of holders) if (!holder.isProven && headSilentMs(holder, now) >= limits.coldMs) return holder
+/**
+ * The holder whose place `peer` may take. One that delivers takes that of one that never did and is silent, or of the last asked, whose
+ * turn has not come. One that never delivered takes only that of another like it, which must have been silent for longer; but while nobody
+ * has delivered anything a second is enough: else two that say nothing would hold up the first block of all until their time is over.
+ */
+export function replaceable(
+  limits: SwarmLimits,
+  { holders, askedMs }: Flight,
+  item: number,
+  peer: SwarmPeer,
+  provenCount: number,
+  now: number,
+): SwarmPeer | undefined {
+  const silentMs = peer.isProven ? limits.coldMs : 2 * limits.coldMs
+  for (const holder of holders) {
+    const mayBeMuteMs = provenCount === 0 && holder.headBytes === 0 ? limits.tickMs : silentMs
+    if (!holder.isProven && headSilentMs(holder, now) >= mayBeMuteMs) return holder
+  }
+  if (!peer.isProven) return undefined
   const last = holders[holders.length - 1]
   const isWaiting = last !== undefined && now - askedMs >= limits.quietMs && (last.queue[0] !== item || last.headBytes === 0)
   return isWaiting ? last : undefined

@@ -407,7 +407,7 @@ export class Swarm {
   #ask(peer: SwarmPeer, now: number, actions: SwarmAction[]): boolean {
     const open = this.#pickOpen(peer)
     // An item that matters more than any open one, and hangs at a slow peer, is worth a copy first.
-    const copy = this.#flights.size === 0 ? -1 : pickCopy(this.#limits, this.#items, this.#flights, peer, open, now)
+    const copy = this.#flights.size === 0 ? -1 : pickCopy(this.#limits, this.#items, this.#flights, peer, open, this.#provenCount, now)
     const item = copy >= 0 ? copy : open
     if (item < 0) return false
     const flight = this.#flights.get(item)
@@ -417,7 +417,7 @@ export class Swarm {
       this.#flights.set(item, { holders: [peer], checking: [], askedMs: now })
     } else {
       const full = flight.holders.length >= this.#limits.endgameCopiesMax
-      const loser = full ? replaceable(this.#limits, flight, item, now) : undefined
+      const loser = full ? replaceable(this.#limits, flight, item, peer, this.#provenCount, now) : undefined
       assert(full === (loser !== undefined), 'a copy too many')
       if (loser !== undefined) {
         if (!loser.isProven) pause(loser, this.#limits.coolMs, now)

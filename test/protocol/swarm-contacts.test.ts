@@ -339,3 +339,54 @@ describe('contacts: whatever happens', () => {
     }
   })
 })
+
+describe('neighbours that give nothing', () => {
+  const { doubtMs, dropMs, neighboursWanted, neighboursMax } = CONTACTS
+  const many = (count: number, name: string): string[] => Array.from({ length: count }, (_, i) => `${name}${i}`)
+
+  /** As many neighbours as are dialled, none of which gave anything, and `others` yet to be tried. */
+  function seated(count: number, others: number) {
+    const { contacts, feed } = book()
+    feed(wanting, 0)
+    for (const peer of many(count, 'idle')) feed(joined(peer, at(peer), 'inbound'), 0)
+    for (const peer of many(others, 'new')) feed(found(peer, 'dht'), 0)
+    return { contacts, feed }
+  }
+
+  it('no longer count after a while, so that others are dialled', () => {
+    const { contacts, feed } = seated(neighboursWanted, 3)
+    expect(dialsIn(feed(tick, doubtMs - 1))).toEqual([])
+    expect(contacts.nextTimeout()).toBeLessThanOrEqual(doubtMs)
+    expect(dialsIn(feed(tick, doubtMs)).sort()).toEqual(['new0', 'new1', 'new2'])
+  })
+
+  it('count for as long as they like once they have given a block', () => {
+    const { feed } = seated(neighboursWanted, 3)
+    for (const peer of many(neighboursWanted, 'idle')) feed({ type: 'useful', peer }, 10)
+    expect(dialsIn(feed(tick, 10 * doubtMs))).toEqual([])
+  })
+
+  it('never lead to more than the most that there may be', () => {
+    const { feed } = seated(neighboursMax - 1, 9)
+    expect(dialsIn(feed(tick, doubtMs))).toHaveLength(1)
+  })
+
+  it('make room one by one when nothing comes, those that gave something stay', () => {
+    const { contacts, feed } = seated(neighboursMax, 2)
+    for (const peer of many(neighboursMax - 2, 'idle')) feed({ type: 'useful', peer }, 10)
+    const drops = (now: number): string[] =>
+      feed({ type: 'stalled' }, now).flatMap((action) => (action.type === 'drop' ? [action.peer] : []))
+    expect(drops(doubtMs)).toEqual([`idle${neighboursMax - 2}`])
+    expect(drops(doubtMs + dropMs - 1)).toEqual([])
+    expect(drops(doubtMs + dropMs)).toEqual([`idle${neighboursMax - 1}`])
+    expect(drops(doubtMs + 2 * dropMs)).toEqual([])
+    const next = feed(left(`idle${neighboursMax - 2}`, false), doubtMs + 2 * dropMs)
+    expect(dialsIn(next)).toHaveLength(1)
+    expect(contacts.hasRoom).toBe(true)
+  })
+
+  it('keep their seats where nobody is left to try', () => {
+    const { feed } = seated(neighboursMax, 0)
+    expect(feed({ type: 'stalled' }, 10 * doubtMs).filter(({ type }) => type === 'drop')).toEqual([])
+  })
+})

@@ -316,3 +316,21 @@ describe('the swarm machine by hand', () => {
     swarm.checkInvariants()
   })
 })
+
+describe('before anybody has delivered', () => {
+  it('two that say nothing do not hold up the first block', () => {
+    const swarm = new Swarm(1, SWARM_LIMITS, () => 0)
+    const asked: string[] = []
+    const feed = (event: Parameters<Swarm['handle']>[0], now: number): void => {
+      for (const action of swarm.handle(event, now)) if (action.type === 'request') asked.push(action.peer)
+      swarm.checkInvariants()
+    }
+    for (const peer of ['mute-0', 'mute-1', 'mute-2', 'mute-3', 'honest']) {
+      feed({ type: 'peerJoined', peer }, 0)
+      feed({ type: 'peerHas', peer, first: 0, count: 1 }, 0)
+    }
+    feed({ type: 'want', first: 0, count: 1, priority: 0 }, 0)
+    for (let now = 1_000; now <= 4_000; now += 1_000) feed({ type: 'tick' }, now)
+    expect(asked).toContain('honest')
+  })
+})

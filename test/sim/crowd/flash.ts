@@ -38,6 +38,7 @@ export function runFlash(peers: number, blocks: number, seed: number, onLook: (c
   const idle = new IdleWatch(new Random(~seed))
   const form: Form = {
     finished: ({ finishedMs }) => finishes.push(finishedMs / 1000),
+    useful: () => {},
     left: () => {},
     due: () => {
       idle.look(crowd.members, crowd.wheel.now)

@@ -116,6 +116,10 @@ class Hour implements Form {
     this.crowd.wheel.add(this.crowd.wheel.now + stayMs, DEPART, member.id, 0)
   }
 
+  useful(member: Member, half: Member['halves'][number]): void {
+    this.meeting.useful(member, half)
+  }
+
   left(member: Member, half: Member['halves'][number]): void {
     this.meeting.left(member, half)
   }

@@ -104,6 +104,11 @@ export class Meeting {
     this.#unlist(guest)
   }
 
+  useful(member: Member, half: Half): void {
+    const guest = this.#guests.get(member.id)
+    if (guest !== undefined) this.#feedContacts(guest, { type: 'useful', peer: half.peer.key })
+  }
+
   /** A neighbour was lost. */
   left(member: Member, half: Half): void {
     const guest = this.#guests.get(member.id)
@@ -183,7 +188,7 @@ export class Meeting {
     if (guest === undefined || guest.announce !== announce) return
     if (action.type === 'dial') this.#dial(member, action.peer)
     else if (action.type === 'exchange') this.#exchange(member, action.peer, action.peers)
-    else this.#feedAnnounce(guest, { type: action.type, cid: SHARE })
+    else if (action.type !== 'drop') this.#feedAnnounce(guest, { type: action.type, cid: SHARE }) // nobody drops: no `stalled` is fed
   }
 
   #dial(member: Member, peer: string): void {
