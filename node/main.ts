@@ -47,6 +47,7 @@ import { openBlockStore } from './storage/blocks.ts'
 import { DeleteLog } from './storage/delete-log.ts'
 import { diskFileSystem } from './storage/fs.ts'
 import { loadOrCreateSecret, prepareHome, readOrCreateFile } from './storage/home.ts'
+import { assertHomeIsKnown, migrateHome } from './storage/home-version.ts'
 import { openRecords } from './storage/records.ts'
 
 export interface ShoalNode {
@@ -141,12 +142,14 @@ interface StorageParts {
 }
 
 async function openStorage(config: Config, log: Log, undo: (() => Promise<void>)[]): Promise<StorageParts> {
+  await assertHomeIsKnown(config.home)
   const paths = await prepareHome(config.home)
   const records = await openRecords({ file: paths.recordsFile, log }).catch(async (error: unknown) => {
     if (!(error instanceof Error && 'code' in error && error.code === 'LOCKED')) throw error
     throw new JobError('HOME_LOCKED', await describeHolder(socketPathFor(config.home), paths.recordsFile), { cause: error })
   })
   undo.push(() => records.close())
+  await migrateHome(config.home)
   const identity = await readOrCreateFile(paths.identityFile, createIdentity)
   const nodeSecret = (await loadOrCreateSecret(paths, 'node-secret', NODE.secretBytes)).reveal()
   const pool = new CryptoPool()
