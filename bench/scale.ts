@@ -83,6 +83,7 @@ async function makeHome(home: string, shares: number, blocks: number): Promise<U
       wireBytes: totalBytes,
       blockCount: each,
       state: 'complete',
+      inPlace: false,
       addedMs: Date.now(),
       announcedMs: Date.now(),
     }

@@ -32,7 +32,7 @@ export type VerbCall =
   | OperatingCall
   | { verb: 'status' | 'peers' | 'id' | 'stop' }
   | { verb: 'limits'; up: number | null | undefined; down: number | null | undefined }
-  | { verb: 'share'; paths: string[]; scope: ShareRequest['scope']; name: string | null }
+  | { verb: 'share'; paths: string[]; scope: ShareRequest['scope']; name: string | null; inPlace: boolean }
   | {
       verb: 'get'
       link: LinkSource
@@ -190,14 +190,15 @@ function addShare(program: Command, found: (call: VerbCall) => void): void {
     )
     .addOption(new Option('--fresh', 'a new link with new keys').conflicts(['public', 'nodeScope', 'name']))
     .addOption(new Option('--node-scope', 'share equal blocks with all other shares of this node').conflicts(['public', 'fresh', 'name']))
+    .option('--in-place', 'keep no sealed copy: blocks are made from the files whenever somebody asks')
     .option('--name <name>', 'name the lineage: the same name gives versions of one share, wherever the files are')
-    .addHelpText('after', '\nExample: shoal share photos notes.txt')
-    .action((paths: string[], options: { public?: true; fresh?: true; nodeScope?: true; name?: string }) => {
+    .addHelpText('after', '\nExamples: shoal share photos notes.txt | shoal share --in-place films')
+    .action((paths: string[], options: { public?: true; fresh?: true; nodeScope?: true; name?: string; inPlace?: true }) => {
       // An empty path would be the current folder, which nobody means who writes "$UNSET".
       if (paths.includes('')) throw new JobError('USAGE', 'an empty path was given')
       if (options.name === '') throw new JobError('USAGE', '--name is empty')
       const scope = options.public ? 'public' : options.fresh ? 'fresh' : options.nodeScope ? 'node' : 'lineage'
-      found({ verb: 'share', paths, scope, name: options.name ?? null })
+      found({ verb: 'share', paths, scope, name: options.name ?? null, inPlace: options.inPlace ?? false })
     })
 }
 

@@ -51,7 +51,7 @@ type Of<V extends VerbCall['verb']> = Extract<VerbCall, { verb: V }>
 
 async function share(call: Of<'share'>, { api, io, report, signal }: Setting): Promise<number> {
   const paths = call.paths.map((path) => resolve(io.cwd, path))
-  const result = await api.share({ paths, scope: call.scope, name: call.name }, report.onEvent, signal)
+  const result = await api.share({ paths, scope: call.scope, name: call.name, inPlace: call.inPlace }, report.onEvent, signal)
   for (const warning of result.warnings) report.warn(warning)
   await report.answer(result, `${result.link}\n`)
   sayShared(result, report)
@@ -60,7 +60,8 @@ async function share(call: Of<'share'>, { api, io, report, signal }: Setting): P
 
 function sayShared(result: ShareResult, report: Report): void {
   report.note(`${count(result.files, 'file')}, ${formatBytes(result.sizeBytes)}; ${formatBytes(result.wireBytes)} sealed`)
-  report.note(`${count(result.newBlocks, 'new block')}, ${result.reusedBlocks} used again`)
+  if (result.inPlace) report.note('Served from the files where they are: when one changes, share it again.')
+  else report.note(`${count(result.newBlocks, 'new block')}, ${result.reusedBlocks} used again`)
   report.note(`Who may host it without reading it gets: ${result.seedLink}`)
   if (result.scope === 'public') report.note('This is a public share: whoever has the same file can tell that you have it.')
 }

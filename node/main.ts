@@ -35,6 +35,7 @@ import { Pins } from './jobs/pins.ts'
 import { ResumedSeeds } from './jobs/resume.ts'
 import { seedJob } from './jobs/seed.ts'
 import { shareJob } from './jobs/share.ts'
+import { Sources } from './jobs/sources.ts'
 import { SwarmHost } from './jobs/swarm-host.ts'
 import { Upkeep } from './jobs/upkeep.ts'
 import { LagMeter } from './lag.ts'
@@ -49,6 +50,7 @@ import { diskFileSystem } from './storage/fs.ts'
 import { loadOrCreateSecret, prepareHome, readOrCreateFile } from './storage/home.ts'
 import { assertHomeIsKnown, migrateHome } from './storage/home-version.ts'
 import { openRecords } from './storage/records.ts'
+import { SourceStore } from './storage/source-store.ts'
 
 export interface ShoalNode {
   api: ShoalApi
@@ -98,6 +100,7 @@ export async function openNode(config: Config, options: NodeOptions): Promise<Sh
       blocks: parts.blocks,
       records: parts.records,
       pool: parts.pool,
+      sources: parts.sources,
       log,
       groupPrivate: config.groupPrivate,
       pex: config.pex,
@@ -139,6 +142,7 @@ interface StorageParts {
   records: JobEnvironment['records']
   pool: CryptoPool
   deleteLog: DeleteLog
+  sources: Sources
 }
 
 async function openStorage(config: Config, log: Log, undo: (() => Promise<void>)[]): Promise<StorageParts> {
@@ -165,7 +169,10 @@ async function openStorage(config: Config, log: Log, undo: (() => Promise<void>)
   })
   undo.push(() => blocks.close())
   const deleteLog = new DeleteLog({ dir: config.home, fs: diskFileSystem, log })
-  return { identity, nodeSecret, blocks, records, pool, deleteLog }
+  const store = await SourceStore.open(diskFileSystem, config.home)
+  const sources = new Sources({ store, blocks, pool, nodeSecret, log })
+  undo.push(() => sources.stop())
+  return { identity, nodeSecret, blocks, records, pool, sources, deleteLog }
 }
 
 async function openStack(config: Config, parts: StorageParts, log: Log): Promise<Stack> {

@@ -239,9 +239,11 @@ export class ShareWriter {
     assert(rootBytes >= leastBytes, `root block of ${rootBytes} bytes for ${leastBytes}`)
     const root = await this.#sealer.sealRoot(padDocument(cbor, rootBytes - (ROOT_OVERHEAD_BYTES - 4)))
     const pads = await this.#sealPads(counts.pads)
-    await this.#queue.put(root.digest, root.block)
+    await this.#queue.put(root.digest, root.block, 'root')
     const digests = joinDigests(shape.blockCount, [[this.#table.digests], pads, keyPages?.digests ?? [], this.#pathDigests, [root.digest]])
-    const cid = await buildDag(this.#primitives, digests, totalBytes, (_level, _index, digest, node) => this.#queue.put(digest, node))
+    const cid = await buildDag(this.#primitives, digests, totalBytes, (_level, _index, digest, node) =>
+      this.#queue.put(digest, node, 'node'),
+    )
     await this.#queue.drain()
     return { cid, readKey: root.readKey, shape, files: this.#files, sizeBytes: this.#sizeBytes, counts }
   }

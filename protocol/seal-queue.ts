@@ -7,10 +7,11 @@
 import type { Kind } from './keys.ts'
 import type { BlockSealer, SealedBlock } from './seal.ts'
 
-/** Stores a block; may run up to `concurrency` at once. `bytes` is taken. */
-export type Put = (digest: Uint8Array, bytes: Uint8Array) => Promise<void>
+/** Stores a block or a node of the tree; may run up to `concurrency` at once. `bytes` is taken. */
+export type Put = (digest: Uint8Array, bytes: Uint8Array, kind: Kind | 'node') => Promise<void>
 
 interface Waiting {
+  kind: Kind
   sealed: Promise<SealedBlock> | null
   settle: (sealed: SealedBlock) => boolean
 }
@@ -35,13 +36,14 @@ export class SealQueue {
     const sealed = this.#sealer.seal(kind, plaintext)
     // The rejection is seen when its turn comes; until then it must not count as unhandled.
     sealed.catch(() => {})
-    this.#waiting.push({ sealed, settle })
+    this.#waiting.push({ kind, sealed, settle })
   }
 
   /** Calls `then` when its turn comes, after everything given before. */
   async after(then: () => void): Promise<void> {
     await this.#makeRoom()
     this.#waiting.push({
+      kind: 'data',
       sealed: null,
       settle: () => {
         then()
@@ -51,10 +53,10 @@ export class SealQueue {
   }
 
   /** Puts a block that was sealed elsewhere. */
-  async put(digest: Uint8Array, block: Uint8Array): Promise<void> {
+  async put(digest: Uint8Array, block: Uint8Array, kind: Kind | 'node'): Promise<void> {
     while (this.#puts.size >= this.#concurrency) await Promise.race(this.#puts)
     this.#throwFailure()
-    const put: Promise<void> = this.#put(digest, block).then(
+    const put: Promise<void> = this.#put(digest, block, kind).then(
       () => void this.#puts.delete(put),
       (error: unknown) => {
         this.#puts.delete(put)
@@ -77,11 +79,11 @@ export class SealQueue {
   }
 
   async #settleFirst(): Promise<void> {
-    const { sealed, settle } = this.#waiting.shift()!
+    const { kind, sealed, settle } = this.#waiting.shift()!
     try {
       const block = await sealed
       if (block === null) settle(NOTHING)
-      else if (settle(block)) await this.put(block.digest, block.block)
+      else if (settle(block)) await this.put(block.digest, block.block, kind)
     } catch (error) {
       this.#failure ??= { error }
     }

@@ -2,9 +2,10 @@
  * Sealing and opening blocks.
  *
  * The one key rule: the key of a block is an HMAC over exactly the bytes that are sealed, padding included. Different bytes never meet under
- * one key, which is what makes the fixed nonce safe; so there is no function here that takes a key for sealing.
+ * one key, which is what makes the fixed nonce safe; so the functions here that take a key for sealing, sealAgain and sealRootAgain,
+ * give nothing out but the very block that exists already.
  */
-import { concat, equalConstantTime } from './bytes.ts'
+import { concat, equalBytes, equalConstantTime } from './bytes.ts'
 import { FormatError } from './errors.ts'
 import { type Kind, kindKey, kindLabel, label } from './keys.ts'
 import { FORMAT } from './limits.ts'
@@ -67,11 +68,49 @@ export function createSealer(p: Primitives, scope: Secret): BlockSealer {
     },
     async sealRoot(rootPlain) {
       const readKey = await keyFor('root', rootPlain)
-      const { encryptionKey, commit } = await rootKeys(p, readKey)
-      const block = concat(commit, await p.gcmSeal(encryptionKey, NONCE, kindLabel('root'), rootPlain))
+      const block = await sealRootPlain(p, readKey, rootPlain)
       return { readKey: new Secret(readKey), digest: await hashBlock(p, block), block }
     },
   }
+}
+
+/** A block that is to be made once more, from bytes that may have changed. */
+export interface KnownBlock {
+  kind: Kind
+  /** Null for a pad, whose key nobody keeps. */
+  key: Uint8Array | null
+  /** SHA-256 of the sealed block. */
+  digest: Uint8Array
+}
+
+/** Seals `plaintext` (borrowed) if that gives exactly the known block, else null. Whoever knows the key that keys of this kind are derived
+ *  under gives it, and other bytes are noticed before any is encrypted; without it they are noticed by the digest, and nothing is released. */
+export async function sealAgain(
+  p: Primitives,
+  known: KnownBlock,
+  derivingKey: Uint8Array | null,
+  plaintext: Uint8Array,
+): Promise<Uint8Array | null> {
+  let { key } = known
+  if (derivingKey !== null) {
+    const derived = await p.hmac(derivingKey, plaintext)
+    if (key !== null && !equalBytes(derived, key)) return null
+    key = derived
+  }
+  if (key === null) return null
+  const block = await p.gcmSeal(key, NONCE, kindLabel(known.kind), plaintext)
+  return equalBytes(await hashBlock(p, block), known.digest) ? block : null
+}
+
+/** Seals the plaintext of a root block (borrowed) that exists already; null when that gives any other block. */
+export async function sealRootAgain(p: Primitives, readKey: Secret, digest: Uint8Array, rootPlain: Uint8Array): Promise<Uint8Array | null> {
+  const block = await sealRootPlain(p, readKey.reveal(), rootPlain)
+  return equalBytes(await hashBlock(p, block), digest) ? block : null
+}
+
+async function sealRootPlain(p: Primitives, readKey: Uint8Array, rootPlain: Uint8Array): Promise<Uint8Array> {
+  const { encryptionKey, commit } = await rootKeys(p, readKey)
+  return concat(commit, await p.gcmSeal(encryptionKey, NONCE, kindLabel('root'), rootPlain))
 }
 
 /** An opener; it holds no state. */

@@ -17,6 +17,8 @@ export interface ShareRequest {
   scope: 'lineage' | 'node' | 'fresh' | 'public'
   /** Names the lineage instead of the paths. */
   name: string | null
+  /** Keep no sealed copy: blocks are sealed from the files whenever somebody asks. Left out: false. */
+  inPlace?: boolean
 }
 
 export interface ShareResult {
@@ -31,6 +33,8 @@ export interface ShareResult {
   scope: string
   newBlocks: number
   reusedBlocks: number
+  /** No sealed copy of the data is kept. */
+  inPlace: boolean
   warnings: string[]
 }
 

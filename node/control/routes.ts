@@ -55,6 +55,8 @@ type Check<T> = (value: unknown) => value is T
 
 const text: Check<string> = (value) => typeof value === 'string'
 const flag: Check<boolean> = (value) => typeof value === 'boolean'
+/** For a field that may be left out. */
+const flagIfGiven = (value: unknown): value is boolean => value === undefined || typeof value === 'boolean'
 const textOrNull: Check<string | null> = (value) => value === null || typeof value === 'string'
 const texts: Check<string[]> = (value) => Array.isArray(value) && value.every((item) => typeof item === 'string')
 const scope: Check<ShareRequest['scope']> = (value) => value === 'lineage' || value === 'node' || value === 'fresh' || value === 'public'
@@ -79,14 +81,14 @@ function request<T extends object>(checks: { [K in keyof T]: Check<T[K]> }): (bo
     for (const name of Object.keys(checks)) {
       const value: unknown = Object.getOwnPropertyDescriptor(body, name)?.value
       // `name` is a key of `checks`, which has a check for every field of T.
-      if (!checks[name as keyof T](value)) throw new JobError('USAGE', `the request has no proper "${name}"`)
+      if (!checks[name as keyof T]?.(value)) throw new JobError('USAGE', `the request has no proper "${name}"`)
     }
     // Every field of T was checked just above.
     return body as T
   }
 }
 
-const parseShare = request<ShareRequest>({ paths: texts, scope, name: textOrNull })
+const parseShare = request<ShareRequest>({ paths: texts, scope, name: textOrNull, inPlace: flagIfGiven })
 const parseGet = request<GetRequest>({
   link: text,
   outputDir: text,

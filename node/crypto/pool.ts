@@ -10,7 +10,7 @@ import { Worker } from 'node:worker_threads'
 import { assert, FORMAT_CODES, type FormatCode, FormatError } from '../../protocol/errors.ts'
 import type { Kind } from '../../protocol/keys.ts'
 import { FORMAT, WORKERS } from '../../protocol/limits.ts'
-import { type BlockOpener, type BlockSealer, createOpener, createSealer, type SealedBlock } from '../../protocol/seal.ts'
+import { type BlockOpener, type BlockSealer, createOpener, createSealer, type KnownBlock, type SealedBlock } from '../../protocol/seal.ts'
 import type { Secret } from '../../protocol/secret.ts'
 import { BlockBuffers } from '../block-buffers.ts'
 import { nodePrimitives } from './primitives.ts'
@@ -21,6 +21,7 @@ export type Task =
   | { op: 'hash'; bytes: Uint8Array }
   // `spare` is memory of the size of the answer, for the worker to put it into.
   | { op: 'seal'; scopeId: number; kind: Kind; plaintext: Uint8Array; spare: Uint8Array | null }
+  | { op: 'reseal'; known: KnownBlock; derivingKey: Uint8Array | null; plaintext: Uint8Array; spare: Uint8Array | null }
   | { op: 'open'; kind: Kind; key: Uint8Array; block: Uint8Array; spare: Uint8Array | null }
 
 export type Answer = { id: number; answer: unknown } | { id: number; error: { name: string; code: string | null; message: string } }
@@ -57,6 +58,17 @@ export class CryptoPool {
   async openTaken(kind: Kind, key: Uint8Array, block: Uint8Array): Promise<{ piece: Uint8Array; block: Uint8Array }> {
     const spare = this.buffers.take(Math.max(0, block.byteLength - FORMAT.tagBytes))
     return (await this.#run({ op: 'open', kind, key, block, spare }, [block, spare])) as { piece: Uint8Array; block: Uint8Array } // the worker's answer to 'open'
+  }
+
+  /** Makes a known block once more from `piece`, which is taken and comes back; null when it is not what the block was made of. */
+  async resealTaken(
+    known: KnownBlock,
+    derivingKey: Uint8Array | null,
+    piece: Uint8Array,
+  ): Promise<{ block: Uint8Array | null; piece: Uint8Array }> {
+    const spare = this.buffers.take(piece.byteLength + FORMAT.tagBytes)
+    const answer = await this.#run({ op: 'reseal', known, derivingKey, plaintext: piece, spare }, [piece, spare])
+    return answer as { block: Uint8Array | null; piece: Uint8Array } // the worker's answer to 'reseal'
   }
 
   /** A BlockOpener over the pool; it borrows its blocks, so each is copied once on its way to the worker. */

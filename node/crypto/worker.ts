@@ -4,7 +4,7 @@
  * Buffers travel by transfer, both ways, so a block is never copied between threads.
  */
 import { parentPort } from 'node:worker_threads'
-import { type BlockSealer, createOpener, createSealer } from '../../protocol/seal.ts'
+import { type BlockSealer, createOpener, createSealer, sealAgain } from '../../protocol/seal.ts'
 import { Secret } from '../../protocol/secret.ts'
 import { BlockBuffers } from '../block-buffers.ts'
 import type { Answer, Task } from './pool.ts'
@@ -37,6 +37,11 @@ async function run(task: Task): Promise<{ answer: unknown; give: Uint8Array[] }>
       if (task.spare !== null) buffers.give(task.spare)
       const sealed = await sealerOf(task.scopeId).seal(task.kind, task.plaintext)
       return { answer: { ...sealed, plaintext: task.plaintext }, give: [sealed.block, task.plaintext] }
+    }
+    case 'reseal': {
+      if (task.spare !== null) buffers.give(task.spare)
+      const block = await sealAgain(primitives, task.known, task.derivingKey, task.plaintext)
+      return { answer: { block, piece: task.plaintext }, give: block === null ? [task.plaintext] : [block, task.plaintext] }
     }
     case 'open': {
       if (task.spare !== null) buffers.give(task.spare)

@@ -6,6 +6,7 @@ import type { DeleteLog } from '../storage/delete-log.ts'
 import type { Records } from '../storage/records.ts'
 import type { Keeping } from './keeping.ts'
 import type { Pins } from './pins.ts'
+import type { Sources } from './sources.ts'
 import type { SwarmHost } from './swarm-host.ts'
 
 export interface JobEnvironment {
@@ -17,6 +18,8 @@ export interface JobEnvironment {
   blocks: BlockStore
   records: Records
   pool: CryptoPool
+  /** Shares whose data lies in the user's files. */
+  sources: Sources
   /** Blocks that jobs under way rely on. */
   pins: Pins
   /** How each share is kept. */

@@ -69,6 +69,7 @@ export async function removeShare(env: JobEnvironment, cid: string): Promise<Rem
 
 async function forget(env: JobEnvironment, cid: string): Promise<void> {
   await env.records.removeShare(cid)
+  await env.sources.forget(cid)
   env.keeping.forget(cid)
 }
 
@@ -114,6 +115,38 @@ export async function gcJob(
         await slices.turn()
       }
       return { ...found, storedBlocks, isDryRun: request.dryRun }
+    } finally {
+      watch.end()
+    }
+  })
+}
+
+/** Drops those leaves of a kept share that `isCovered` says can be made from files, as far as no other kept share names them. */
+export async function dropCovered(
+  env: JobEnvironment,
+  cid: string,
+  dag: ShareDag,
+  isCovered: (position: number) => boolean,
+): Promise<void> {
+  const own = new DigestSet()
+  for (let index = 0; index < dag.shape.blockCount; index++) {
+    const digest = isCovered(index) ? dag.digestOf(0, index) : null
+    if (digest !== null && env.blocks.has(digest)) own.add(digest)
+  }
+  if (own.size === 0) return
+  await env.pins.sweep(async () => {
+    const watch = env.blocks.watchUse()
+    try {
+      const live = await liveDigests(env, cid)
+      // Where another share cannot be read, what is stored twice stays so.
+      if (typeof live === 'string') return
+      const isSpared = (digest: Uint8Array): boolean => watch.has(digest) || env.pins.has(digest)
+      await deleteLogged(
+        env,
+        namesOf(own, (digest) => !live.has(digest) && !env.pins.has(digest)),
+        NEVER,
+        { isSpared },
+      )
     } finally {
       watch.end()
     }

@@ -203,6 +203,7 @@ function recordOf(
     wireBytes: live.dag?.shape.totalBytes ?? null,
     blockCount: live.dag?.shape.blockCount ?? null,
     state: known?.state ?? 'partial',
+    inPlace: known?.inPlace ?? false,
     addedMs: known?.addedMs ?? Date.now(),
     announcedMs: known?.announcedMs ?? null,
   }

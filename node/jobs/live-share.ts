@@ -6,24 +6,26 @@
  */
 import { equalBytes } from '../../protocol/bytes.ts'
 import type { ShareCid } from '../../protocol/cid.ts'
-import { nodeCount, ShareDag } from '../../protocol/dag.ts'
-import { assert, FormatError } from '../../protocol/errors.ts'
+import type { ShareDag } from '../../protocol/dag.ts'
+import { FormatError } from '../../protocol/errors.ts'
 import { FORMAT, SWARM, WAITS } from '../../protocol/limits.ts'
 import { Swarm, type SwarmAction, type SwarmEvent } from '../../protocol/swarm/swarm.ts'
 import type { ExchangedPeer } from '../../protocol/wire/messages.ts'
 import type { CryptoPool } from '../crypto/pool.ts'
-import { nodePrimitives } from '../crypto/primitives.ts'
 import type { Log } from '../log.ts'
 import type { CloseReason, Have, PeerLink, PeerLinkHandlers } from '../network/peer-link.ts'
 import type { BlockStore } from '../storage/blocks.ts'
-import { Bitfield, runsOfBits, runsWhere } from './bitfield.ts'
+import { type Bitfield, runsOfBits, runsWhere } from './bitfield.ts'
 import { type Claim, claimedBlocks, countClaimed, HaveTeller } from './have-teller.ts'
-import { ItemMap } from './item-map.ts'
-import { BlockIntake, storedBlock } from './stored.ts'
+import { Held, type LeafSource } from './held.ts'
+import type { ItemMap } from './item-map.ts'
+import type { SealedCache } from './sealed-cache.ts'
+import { BlockIntake } from './stored.ts'
 import { Waiters } from './waiters.ts'
 
 export interface LiveShareParts {
   blocks: BlockStore
+  cache: SealedCache
   pool: CryptoPool
   log: Log
   /** Monotonic milliseconds. */
@@ -51,10 +53,7 @@ export class LiveShare implements PeerLinkHandlers {
   readonly #teller: HaveTeller
   readonly #listeners = new Set<LeafListener>()
   readonly #failures = new Set<(error: Error) => void>()
-  #dag: ShareDag | null = null
-  #map: ItemMap
-  #leaves = new Bitfield(0)
-  #nodes = new Bitfield(0)
+  readonly #held: Held
   #engine: Swarm | null = null
   /** Wishes for leaves that may have no names yet, by what they say. */
   readonly #wanted = new Map<string, { first: number; count: number; priority: number }>()
@@ -75,13 +74,21 @@ export class LiveShare implements PeerLinkHandlers {
     this.cid = cid
     this.#parts = parts
     this.intake = new BlockIntake(parts.blocks)
-    this.#map = new ItemMap(cid.codec, null)
+    this.#held = new Held(cid, parts.blocks, parts.cache)
     this.#teller = new HaveTeller(this.#claims, this)
     this.lastLinkedAt = this.lastBytesAt = parts.now()
   }
 
   get dag(): ShareDag | null {
-    return this.#dag
+    return this.#held.dag
+  }
+
+  get #dag(): ShareDag | null {
+    return this.#held.dag
+  }
+
+  get #map(): ItemMap {
+    return this.#held.map
   }
 
   get links(): PeerLink[] {
@@ -89,15 +96,15 @@ export class LiveShare implements PeerLinkHandlers {
   }
 
   get leaves(): Bitfield {
-    return this.#leaves
+    return this.#held.leaves
   }
 
   get heldBlocks(): number {
-    return this.#leaves.held
+    return this.leaves.held
   }
 
   get isComplete(): boolean {
-    return this.#dag !== null && this.#dag.missingNodes === 0 && this.#leaves.isFull
+    return this.#held.isComplete
   }
 
   /** Whether something is wanted from peers and not here yet. */
@@ -107,7 +114,7 @@ export class LiveShare implements PeerLinkHandlers {
 
   /** How many blocks a connected peer says that it has; null is all of them. */
   blocksOf(peerId: string): number | null {
-    return claimedBlocks(this.#claims.get(peerId), this.#leaves.count)
+    return claimedBlocks(this.#claims.get(peerId), this.leaves.count)
   }
 
   linkOf(peerId: string): PeerLink | undefined {
@@ -116,17 +123,28 @@ export class LiveShare implements PeerLinkHandlers {
 
   /** Reads from the store what is already there of the tree. */
   async load(signal: AbortSignal): Promise<void> {
-    const root = await storedBlock(this.#parts.blocks, this.cid.digest, signal)
-    if (root === null) return
-    await this.#openRoot(root)
-    const dag = this.#dag
-    assert(dag !== null, 'an opened root gives a tree')
-    for (let level = dag.shape.depth - 1; level >= 1; level--) {
-      for (let index = 0; index < nodeCount(dag.shape, level); index++) {
-        const digest = dag.digestOf(level, index)
-        if (digest === null || !this.#parts.blocks.has(digest)) continue
-        const bytes = await storedBlock(this.#parts.blocks, digest, signal)
-        if (bytes !== null) await this.#acceptNode(level, index, bytes)
+    await this.#held.load(signal)
+  }
+
+  /** Leaves can be made by `source` from here on; it says by `refresh` what comes and goes. */
+  addSource(source: LeafSource): void {
+    this.#held.addSource(source)
+    if (this.#engine === null && this.#claims.size === 0) this.#held.markHeld()
+    else this.refresh([[0, this.#map.leafCount]])
+  }
+
+  removeSource(source: LeafSource): void {
+    this.#held.removeSource(source)
+    this.refresh([[0, this.#map.leafCount]])
+  }
+
+  /** Looks again which of these leaves are here. */
+  refresh(runs: Iterable<[first: number, count: number]>): void {
+    for (const [first, count] of runs) {
+      for (let index = first; index < first + count && index < this.#map.leafCount; index++) {
+        const isHere = this.#held.isHere(index)
+        if (isHere && this.leaves.add(index)) this.#found(index)
+        else if (!isHere && this.leaves.has(index)) this.lost(index)
       }
     }
   }
@@ -166,7 +184,7 @@ export class LiveShare implements PeerLinkHandlers {
     const { leafCount, itemCount } = this.#map
     this.#wantWhere(leafCount, itemCount, 0, (item) => {
       const { level, index } = this.#map.placeOf(item)
-      return !this.#nodes.has(item - leafCount) && this.digestOf(level, index) !== null
+      return !this.#held.nodes.has(item - leafCount) && this.digestOf(level, index) !== null
     })
   }
 
@@ -196,41 +214,36 @@ export class LiveShare implements PeerLinkHandlers {
 
   /** The bytes of a leaf, fetched at `priority` when it is not here. */
   async block(position: number, priority: number, signal: AbortSignal): Promise<Uint8Array> {
-    const dag = await this.shapeKnown(signal)
+    await this.shapeKnown(signal)
     for (;;) {
-      while (!this.#leaves.has(position)) {
+      while (!this.leaves.has(position)) {
         this.wantLeaves(position, 1, priority)
         await this.#waiters.wait(position, signal)
       }
-      const digest = dag.digestOf(0, position)
-      assert(digest !== null, 'a held leaf has a name')
-      const bytes = await storedBlock(this.#parts.blocks, digest, signal)
+      const bytes = await this.#held.take(position, signal)
       if (bytes !== null) return bytes
       this.lost(position) // damaged on disk: it is fetched again
     }
   }
 
+  /** The bytes of a block, borrowed; null when it is not here after all: then it is not offered any more. */
+  async read(level: number, index: number, signal: AbortSignal): Promise<Uint8Array | null> {
+    const bytes = await this.#held.read(level, index, signal)
+    if (bytes === null && level === 0) this.lost(index)
+    return bytes
+  }
+
   has(level: number, index: number): boolean {
-    const dag = this.#dag
-    if (dag === null) return false
-    if (level === 0) return index < this.#map.leafCount && this.#leaves.has(index)
-    if (level === 255) return dag.shape.depth > 0
-    return (
-      level < dag.shape.depth &&
-      index < nodeCount(dag.shape, level) &&
-      this.#nodes.has(this.#map.itemOf(level, index) - this.#map.leafCount)
-    )
+    return this.#held.has(level, index)
   }
 
   digestOf(level: number, index: number): Uint8Array | null {
-    // Before the shape is known there is one block to ask for, the root, whatever its level.
-    if (level === 255 || this.#dag === null) return this.cid.digest
-    return this.#dag.digestOf(level, index)
+    return this.#held.digestOf(level, index)
   }
 
   /** A block that we thought we held cannot be read: do not offer it any more. */
   lost(index: number): void {
-    if (this.#leaves.remove(index)) this.#teller.lost()
+    if (this.leaves.remove(index)) this.#teller.lost()
     this.#feed({ type: 'lost', item: index }) // nothing to it where it was lost before
   }
 
@@ -340,49 +353,27 @@ export class LiveShare implements PeerLinkHandlers {
     const isSole = this.isComplete && this.#claims.size > 0 && ![...this.#claims.values()].some(({ hasAll }) => hasAll)
     if (isSole === this.#isSole) return
     this.#isSole = isSole
-    this.#parts.onSole(this, isSole ? this.#leaves.count : 0)
+    this.#parts.onSole(this, isSole ? this.leaves.count : 0)
   }
 
   readonly #expectedBytes = (level: number, index: number): number | null => this.#dag?.bytesOf(level, index) ?? null
 
   async #openRoot(bytes: Uint8Array): Promise<void> {
-    const dag = await ShareDag.open(nodePrimitives, this.cid, bytes)
-    if (this.#dag !== null) return
-    this.#dag = dag
-    this.#leaves = new Bitfield(dag.shape.blockCount)
-    this.#map = new ItemMap(this.cid.codec, dag)
-    this.#nodes = new Bitfield(this.#map.nodeCount)
+    if (!(await this.#held.openRoot(bytes))) return
     this.#engine = null // items mean something else from here on
-    this.#markHeld()
-    for (const claim of this.#claims.values()) claim.link.learnShape(dag.shape.blockCount, this.#expectedBytes)
+    for (const claim of this.#claims.values()) claim.link.learnShape(this.#map.leafCount, this.#expectedBytes)
   }
 
-  /** Resolves to the leaves that turned out to be here already. */
-  async #acceptNode(level: number, index: number, bytes: Uint8Array): Promise<number[]> {
-    const dag = this.#dag
-    assert(dag !== null, 'inner nodes come after the root')
-    await dag.acceptNode(level, index, bytes)
-    this.#nodes.add(this.#map.itemOf(level, index) - this.#map.leafCount)
-    return level === 1 ? this.#markHeld(index) : []
-  }
-
-  /** Looks up which of the leaves that have names are in the store: all of them, or those below one node. */
-  #markHeld(node?: number): number[] {
-    const dag = this.#dag
-    assert(dag !== null, 'only leaves of a known tree are held')
-    const found: number[] = []
-    const first = node === undefined ? 0 : node * FORMAT.nodeWidth
-    const end = node === undefined ? this.#map.leafCount : Math.min(this.#map.leafCount, first + FORMAT.nodeWidth)
-    for (let index = first; index < end; index++) {
-      const digest = dag.digestOf(0, index)
-      if (digest !== null && this.#parts.blocks.has(digest) && this.#leaves.add(index) && node !== undefined) found.push(index)
-    }
-    return found
+  /** A leaf turned out to be here. */
+  #found(index: number): void {
+    this.#feed({ type: 'have', first: index, count: 1 })
+    this.#teller.note(index)
+    this.#waiters.wake(index)
   }
 
   async #accepted(engine: Swarm, peer: string, item: number, level: number, index: number, bytes: Uint8Array): Promise<void> {
     if (level === 0 && this.#dag !== null) {
-      this.#leaves.add(index)
+      this.leaves.add(index)
       this.#feedTo(engine, { type: 'verified', peer, item })
       this.#teller.note(index)
       this.#waiters.wake(index)
@@ -392,7 +383,7 @@ export class LiveShare implements PeerLinkHandlers {
     const isFirst = this.#dag === null
     try {
       if (isFirst) await this.#openRoot(bytes)
-      else for (const leaf of await this.#acceptNode(level, index, bytes)) this.#teller.note(leaf)
+      else for (const leaf of await this.#held.acceptNode(level, index, bytes)) this.#teller.note(leaf)
     } catch (error) {
       if (!(error instanceof FormatError)) throw error
       this.#feedTo(engine, { type: 'verified', peer, item }) // the hash was right: the publisher made it so, not this peer
@@ -418,8 +409,9 @@ export class LiveShare implements PeerLinkHandlers {
     const engine = new Swarm(this.#map.itemCount, SWARM_LIMITS, this.#parts.random)
     this.#engine = engine
     if (this.#dag !== null) {
-      for (const [first, count] of this.#leaves.runs()) this.#feedTo(engine, { type: 'have', first, count })
-      for (const [first, count] of this.#nodes.runs()) this.#feedTo(engine, { type: 'have', first: this.#map.leafCount + first, count })
+      for (const [first, count] of this.leaves.runs()) this.#feedTo(engine, { type: 'have', first, count })
+      for (const [first, count] of this.#held.nodes.runs())
+        this.#feedTo(engine, { type: 'have', first: this.#map.leafCount + first, count })
     }
     for (const [peer, claim] of this.#claims) {
       this.#feedTo(engine, { type: 'peerJoined', peer })
@@ -437,7 +429,8 @@ export class LiveShare implements PeerLinkHandlers {
   #peerHas(peer: string, first: number, count: number): void {
     if (this.#dag === null || this.isComplete) return
     const engine = this.#ensureEngine() // made now if need be: a peer says only once what it has
-    if (this.#nodes.count > 0) this.#feedTo(engine, { type: 'peerHas', peer, first: this.#map.leafCount, count: this.#nodes.count }) // absent ones are answered so
+    if (this.#held.nodes.count > 0)
+      this.#feedTo(engine, { type: 'peerHas', peer, first: this.#map.leafCount, count: this.#held.nodes.count }) // absent ones are answered so
     this.#feedTo(engine, { type: 'peerHas', peer, first, count })
   }
 
@@ -446,7 +439,7 @@ export class LiveShare implements PeerLinkHandlers {
     const dag = this.#dag
     if (dag === null) return false
     const end = Math.min(first + count, this.#map.leafCount)
-    this.#wantWhere(first, end, priority, (leaf) => !this.#leaves.has(leaf) && dag.isLeafKnown(leaf))
+    this.#wantWhere(first, end, priority, (leaf) => !this.leaves.has(leaf) && dag.isLeafKnown(leaf))
     let isKnown = true
     for (let leaf = first; leaf < end; leaf = (Math.floor(leaf / FORMAT.nodeWidth) + 1) * FORMAT.nodeWidth) {
       if (dag.isLeafKnown(leaf)) continue

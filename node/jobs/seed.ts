@@ -35,6 +35,7 @@ export async function seedJob(
       wireBytes: shape.totalBytes,
       blockCount: shape.blockCount,
       state: 'partial',
+      inPlace: false,
       addedMs: Date.now(),
       announcedMs: null,
     }

@@ -2,21 +2,27 @@
  * `share`: walks the named paths, seals them in one pass, and answers with a link once every block and the record are synced.
  *
  * Sharing the same path again gives the same link and finds most blocks stored already; nothing is announced before the record is saved.
+ * In place, only the index is stored: the data is sealed to learn its names, thrown away, and sealed again when somebody asks.
  */
 import { randomBytes } from 'node:crypto'
 import { pipe } from 'it-pipe'
-import { InputError } from '../../protocol/errors.ts'
+import { EXIT, InputError } from '../../protocol/errors.ts'
 import { lineageScope, nodeScope, publicScope, randomScope } from '../../protocol/keys.ts'
 import { ShareWriter, type WrittenShare } from '../../protocol/layout.ts'
 import { FORMAT, SHARING } from '../../protocol/limits.ts'
 import { formatLink } from '../../protocol/link.ts'
 import type { Secret } from '../../protocol/secret.ts'
-import type { JobEvent, ShareRequest, ShareResult } from '../control/api.ts'
+import { JobError, type JobEvent, type ShareRequest, type ShareResult } from '../control/api.ts'
 import { nodePrimitives } from '../crypto/primitives.ts'
 import type { ShareRecord } from '../storage/records.ts'
 import { readSource } from '../storage/source.ts'
-import { type SourceFile, type SourceTree, walkSources } from '../storage/walk.ts'
+import type { FileState } from '../storage/source-disk.ts'
+import { SourceTree } from '../storage/source-tree.ts'
+import { type SourceFile, type WalkedTree, walkSources } from '../storage/walk.ts'
 import type { JobEnvironment } from './environment.ts'
+import { dropCovered } from './gc.ts'
+import { type Holding, useLeaves } from './holding.ts'
+import type { LiveShare } from './live-share.ts'
 
 type OnEvent = (event: JobEvent) => void
 
@@ -29,7 +35,7 @@ interface Tally {
 export async function shareJob(env: JobEnvironment, request: ShareRequest, onEvent: OnEvent, signal: AbortSignal): Promise<ShareResult> {
   const pins = env.pins.open()
   try {
-    return await writeShare(env, request, onEvent, (digest) => pins.add(digest), signal)
+    return await writeShare(env, request, onEvent, pins, signal)
   } finally {
     pins.release()
   }
@@ -39,7 +45,7 @@ async function writeShare(
   env: JobEnvironment,
   request: ShareRequest,
   onEvent: OnEvent,
-  pin: (digest: Uint8Array) => void,
+  pins: ReturnType<JobEnvironment['pins']['open']>,
   signal: AbortSignal,
 ): Promise<ShareResult> {
   onEvent({ type: 'progress', phase: 'scan', doneBytes: 0, totalBytes: null })
@@ -48,13 +54,16 @@ async function writeShare(
   const entries = request.scope === 'public' ? [publicEntry(tree)] : tree.entries
   const { secret, scope } = await scopeOf(env, request, tree)
   const tally: Tally = { newBlocks: 0, reusedBlocks: 0, doneBytes: 0 }
+  const inPlace = request.inPlace ?? false
+  const states: (FileState | null)[] = []
   const written = await env.pool.withSealer(secret, async (sealer) => {
     const writer = new ShareWriter({
       primitives: nodePrimitives,
       sealer,
-      put: async (digest, bytes) => {
-        pin(digest)
-        if (await env.blocks.put(digest, bytes, signal)) tally.newBlocks++
+      put: async (digest, bytes, kind) => {
+        const isMadeOnDemand = inPlace && (kind === 'data' || kind === 'pad')
+        if (!isMadeOnDemand) pins.add(digest)
+        if (isMadeOnDemand || (await env.blocks.put(digest, bytes, signal))) tally.newBlocks++
         else tally.reusedBlocks++
         env.pool.buffers.give(bytes)
       },
@@ -65,24 +74,56 @@ async function writeShare(
       if (isFile(entry))
         await writer.addFile(
           entry,
-          pipe(readSource(entry, FORMAT.pieceBytes, signal, env.pool.buffers.take), counted(tally, tree.sizeBytes, onEvent)),
+          pipe(
+            readSource(entry, FORMAT.pieceBytes, signal, env.pool.buffers.take, (state) => states.push(state)),
+            counted(tally, tree.sizeBytes, onEvent),
+          ),
         )
       else await writer.addEmptyDirectory(entry.dir)
     }
     onEvent({ type: 'progress', phase: 'sync', doneBytes: tally.doneBytes, totalBytes: tree.sizeBytes })
     return await writer.finish()
   })
-  const record = recordOf(written, scope, tree)
-  await env.host.exclusively(record.cid, async () => {
-    const known = await env.records.getShare(record.cid)
-    const kept = { ...record, addedMs: known?.addedMs ?? record.addedMs, announcedMs: known?.announcedMs ?? null }
-    await env.records.saveShare(kept)
-    await env.host.added(kept)
-  })
-  return resultOf(written, request, tree, tally)
+  // A share without data blocks lies whole in its root.
+  const record = { ...recordOf(written, scope, tree), inPlace: inPlace && written.counts.data > 0 }
+  const paths = entries.filter(isFile).map(({ path }) => path)
+  const held = record.inPlace ? await env.host.hold(written.cid, signal, true) : null
+  try {
+    await env.host.exclusively(record.cid, async () => {
+      const known = await env.records.getShare(record.cid)
+      const kept = { ...record, addedMs: known?.addedMs ?? record.addedMs, announcedMs: known?.announcedMs ?? null }
+      if (held !== null) return await keepInPlace(env, held, kept, SourceTree.of('', paths, states), pins, signal)
+      await env.records.saveShare(kept)
+      await env.host.added(kept)
+      if (known?.inPlace === true) await env.sources.forget(kept.cid)
+    })
+  } finally {
+    held?.release()
+  }
+  return resultOf(written, { ...request, inPlace: record.inPlace }, tree, tally)
 }
 
-const isFile = (entry: SourceTree['entries'][number]): entry is SourceFile => entry.name !== ''
+/** The record is saved once it is on disk where the files are; then what was stored of them goes. */
+async function keepInPlace(
+  env: JobEnvironment,
+  { holding, live }: { holding: Holding; live: LiveShare },
+  record: ShareRecord,
+  tree: SourceTree,
+  pins: { release(): void },
+  signal: AbortSignal,
+): Promise<void> {
+  const { dag } = live
+  if (dag === null) throw new JobError('BUSY', 'a job is working on this share: stop it first, or wait for it', { exitCode: EXIT.badInput })
+  const leaves = await env.sources.adopt(record, dag, tree, signal)
+  await env.records.saveShare(record)
+  env.host.kept(holding, record)
+  useLeaves(holding, leaves)
+  pins.release()
+  await dropCovered(env, record.cid, dag, (position) => leaves.has(position))
+  live.refresh([[0, dag.shape.blockCount]])
+}
+
+const isFile = (entry: WalkedTree['entries'][number]): entry is SourceFile => entry.name !== ''
 
 /** Passes chunks on and counts them for the progress. */
 const counted = (tally: Tally, totalBytes: number, onEvent: OnEvent) =>
@@ -95,7 +136,7 @@ const counted = (tally: Tally, totalBytes: number, onEvent: OnEvent) =>
   }
 
 /** The public scope knows one file, called "file", with no attributes: equal files give equal roots wherever they lie. */
-function publicEntry(tree: SourceTree): SourceFile {
+function publicEntry(tree: WalkedTree): SourceFile {
   const entry = tree.entries[0]
   if (tree.entries.length !== 1 || entry === undefined || !isFile(entry) || entry.dir !== '') {
     throw new InputError('NOT_PUBLIC', 'a public share is exactly one file')
@@ -109,7 +150,7 @@ function publicEntry(tree: SourceTree): SourceFile {
 async function scopeOf(
   env: JobEnvironment,
   request: ShareRequest,
-  tree: SourceTree,
+  tree: WalkedTree,
 ): Promise<{ secret: Secret; scope: ShareRecord['scope'] }> {
   switch (request.scope) {
     case 'public':
@@ -127,7 +168,7 @@ async function scopeOf(
   }
 }
 
-const recordOf = (written: WrittenShare, scope: ShareRecord['scope'], tree: SourceTree): ShareRecord => ({
+const recordOf = (written: WrittenShare, scope: ShareRecord['scope'], tree: WalkedTree): ShareRecord => ({
   cid: written.cid.text,
   role: 'owner',
   readKey: written.readKey,
@@ -138,11 +179,12 @@ const recordOf = (written: WrittenShare, scope: ShareRecord['scope'], tree: Sour
   wireBytes: written.shape.totalBytes,
   blockCount: written.shape.blockCount,
   state: 'complete',
+  inPlace: false,
   addedMs: Date.now(),
   announcedMs: null,
 })
 
-async function resultOf(written: WrittenShare, request: ShareRequest, tree: SourceTree, tally: Tally): Promise<ShareResult> {
+async function resultOf(written: WrittenShare, request: ShareRequest, tree: WalkedTree, tally: Tally): Promise<ShareResult> {
   const bare = { cid: written.cid, peers: [], vias: [] }
   const name = request.scope === 'public' ? tree.topNames[0] : undefined
   return {
@@ -155,6 +197,7 @@ async function resultOf(written: WrittenShare, request: ShareRequest, tree: Sour
     scope: request.scope === 'fresh' ? 'random' : request.scope,
     newBlocks: tally.newBlocks,
     reusedBlocks: tally.reusedBlocks,
+    inPlace: request.inPlace ?? false,
     warnings: tree.warnings,
   }
 }

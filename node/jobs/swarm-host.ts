@@ -26,11 +26,13 @@ import type { BlockStore } from '../storage/blocks.ts'
 import type { Records, ShareRecord } from '../storage/records.ts'
 import { Announcing } from './announcing.ts'
 import { Dialling } from './dialling.ts'
-import type { Holding } from './holding.ts'
+import { type Holding, newHolding, useLeaves } from './holding.ts'
 import { LiveShare, type LiveShareParts } from './live-share.ts'
 import { NOBODY } from './nobody.ts'
 import { type Rate, Rates, SAMPLE_MS } from './rates.ts'
 import { Remembered } from './remembered.ts'
+import { SealedCache } from './sealed-cache.ts'
+import type { Sources } from './sources.ts'
 import { Uploads } from './uploads.ts'
 
 export interface HostParts {
@@ -38,6 +40,7 @@ export interface HostParts {
   blocks: BlockStore
   records: Records
   pool: CryptoPool
+  sources: Sources
   limiter: RateLimiter
   log: Log
   groupPrivate: boolean
@@ -58,6 +61,7 @@ export class SwarmHost {
   readonly #uploads: Uploads
   readonly #budget: CreditBudget
   readonly #rates = new Rates()
+  readonly #cache = new SealedCache()
   readonly #remembered: Remembered
   readonly #sampler: NodeJS.Timeout
   readonly #stopped = new AbortController()
@@ -86,7 +90,6 @@ export class SwarmHost {
     this.#sampler = setInterval(() => this.#sample(), SAMPLE_MS)
     this.#sampler.unref()
     this.#uploads = new Uploads({
-      blocks: parts.blocks,
       log: parts.log,
       now: this.now,
       groupPrivate: parts.groupPrivate,
@@ -153,14 +156,15 @@ export class SwarmHost {
     return this.#rates.of(link, this.now())
   }
 
-  /** Opens a share for a job; `release` when the job ends. The live share is loaded from the store. */
-  async hold(cid: ShareCid, signal: AbortSignal): Promise<{ holding: Holding; live: LiveShare; release: () => void }> {
+  /** Opens a share for a job; `release` when the job ends. The live share is loaded from the store, `anew` where more came to that. */
+  async hold(cid: ShareCid, signal: AbortSignal, anew = false): Promise<{ holding: Holding; live: LiveShare; release: () => void }> {
     let holding = await this.#register(cid)
     for (let removal = this.#removals.get(cid.text); removal !== undefined || this.#holdings.get(cid.text) !== holding; ) {
       await removal
       holding = await this.#register(cid)
       removal = this.#removals.get(cid.text)
     }
+    if (anew) this.#closeStale(holding)
     holding.holders++
     let released = false
     const release = (): void => {
@@ -206,11 +210,12 @@ export class SwarmHost {
     this.#announcing.add(holding)
   }
 
-  /** For records made outside of a hold, as by `share`. A live copy that knew less is thrown away. */
+  /** For records of shares made here. A live copy that knew less is thrown away. */
   async added(record: ShareRecord): Promise<void> {
     const holding = await this.#register(parseCid(record.cid))
-    if (holding.live !== null && !holding.live.isComplete && holding.holders === 0) this.#closeLive(holding)
+    this.#closeStale(holding)
     this.kept(holding, record)
+    if (!record.inPlace) useLeaves(holding, null)
   }
 
   /** Stops serving and announcing a share. */
@@ -397,18 +402,7 @@ export class SwarmHost {
     const rendezvous = await rendezvousDigest(nodePrimitives, cid)
     const raced = this.#holdings.get(cid.text)
     if (raced !== undefined) return raced
-    const holding: Holding = {
-      cid,
-      rendezvous,
-      record: null,
-      live: null,
-      loading: null,
-      holders: 0,
-      linking: 0,
-      dialling: null,
-      findsRunning: 0,
-      findsDone: 0,
-    }
+    const holding = newHolding(cid, rendezvous)
     this.#holdings.set(cid.text, holding)
     this.#byRendezvous.set(toHex(rendezvous), holding)
     return holding
@@ -420,7 +414,10 @@ export class SwarmHost {
       try {
         const live = new LiveShare(holding.cid, this.#liveParts())
         await live.load(this.#stopped.signal)
+        const { record } = holding
+        const leaves = record?.inPlace && live.dag !== null ? await this.#parts.sources.open(record, live.dag, this.#stopped.signal) : null
         holding.live = live
+        useLeaves(holding, leaves)
         return live
       } finally {
         holding.loading = null
@@ -432,6 +429,7 @@ export class SwarmHost {
   #liveParts(): LiveShareParts {
     return {
       blocks: this.#parts.blocks,
+      cache: this.#cache,
       pool: this.#parts.pool,
       log: this.#parts.log,
       now: this.now,
@@ -458,12 +456,19 @@ export class SwarmHost {
     this.#byRendezvous.delete(toHex(holding.rendezvous))
   }
 
+  /** A live copy that knows less than the store does by now. */
+  #closeStale(holding: Holding): void {
+    if (holding.live !== null && !holding.live.isComplete && holding.holders === 0) this.#closeLive(holding)
+  }
+
   #closeLive(holding: Holding): void {
     const live = holding.live
     holding.dialling?.stop()
     holding.dialling = null
     if (live === null) return
     holding.live = null
+    if (holding.leaves !== null) this.#parts.sources.closed(holding.cid.text)
+    holding.leaves = null
     live.close(new Error('the share was closed'))
     for (const link of live.links) this.#track(link.goodbye(0))
   }

@@ -1,7 +1,7 @@
 /**
  * Serves blocks: the driver of the upload machine, one for the whole node.
  *
- * The machine says whose request is next; this reads the block (verified by the store on the way), writes it to the peer within its
+ * The machine says whose request is next; this reads the block (verified on the way), writes it to the peer within its
  * credit, and reports what was sent. A block that turns out damaged is answered "not here" and is never offered again.
  */
 import { REMOTE_CODES } from '../../protocol/errors.ts'
@@ -10,7 +10,6 @@ import { Upload, type UploadAction, type UploadEvent } from '../../protocol/swar
 import type { Log } from '../log.ts'
 import { groupOf } from '../network/peer-address.ts'
 import type { PeerLink } from '../network/peer-link.ts'
-import type { BlockStore } from '../storage/blocks.ts'
 import { FileError } from '../storage/file-error.ts'
 import type { LiveShare } from './live-share.ts'
 
@@ -22,7 +21,6 @@ interface Client {
 export class Uploads {
   readonly #machine: Upload
   readonly #clients = new Map<string, Client>()
-  readonly #blocks: BlockStore
   readonly #log: Log
   readonly #now: () => number
   readonly #groupPrivate: boolean
@@ -34,9 +32,8 @@ export class Uploads {
   #timer: NodeJS.Timeout | undefined
   #watch: NodeJS.Timeout | undefined
 
-  constructor(parts: { blocks: BlockStore; log: Log; now: () => number; groupPrivate: boolean }) {
+  constructor(parts: { log: Log; now: () => number; groupPrivate: boolean }) {
     this.#machine = new Upload({ ...UPLOAD, requestsQueuedMax: WIRE.requestsQueuedMax })
-    this.#blocks = parts.blocks
     this.#log = parts.log
     this.#now = parts.now
     this.#groupPrivate = parts.groupPrivate
@@ -144,16 +141,11 @@ export class Uploads {
   }
 
   async #read(share: LiveShare, level: number, index: number): Promise<Uint8Array | null> {
-    const digest = share.digestOf(level, index)
-    if (digest === null) return null
     try {
-      const block = await this.#blocks.get(digest, this.#stopped.signal)
-      if (block === null && level === 0) share.lost(index)
-      return block
+      return await share.read(level, index, this.#stopped.signal)
     } catch (error) {
       if (!(error instanceof FileError)) throw error
-      this.#log.error('a stored block cannot be read', { error })
-      if (level === 0 && error.code === 'CORRUPT') share.lost(index)
+      this.#log.error('a block cannot be read', { error })
       return null
     }
   }

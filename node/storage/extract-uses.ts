@@ -129,6 +129,28 @@ export class UseTable {
     }
   }
 
+  /** The positions, below `positions`, of which one stretch holds every byte. */
+  whole(positions: number): Bits {
+    const whole = new Bits(positions)
+    for (let row = 0; row < this.#first.length; row += 1) {
+      if (this.#lengths.at(row) !== this.#pieceBytes) continue
+      const end = Math.min(positions, this.#first.at(row) + this.#count.at(row))
+      for (let position = this.#first.at(row); position < end; position += 1) whole.set(position)
+    }
+    return whole
+  }
+
+  /** The runs of positions that hold stretches of a file. Files were added in ascending order. */
+  *runsOf(file: number): Generator<[first: number, count: number]> {
+    let low = 0
+    for (let high = this.#file.length; low < high; ) {
+      const middle = (low + high) >>> 1
+      if (this.#file.at(middle) < file) low = middle + 1
+      else high = middle
+    }
+    for (; low < this.#file.length && this.#file.at(low) === file; low += 1) yield [this.#first.at(low), this.#count.at(low)]
+  }
+
   #useOf(row: number, position: number): Use {
     return {
       file: this.#file.at(row),

@@ -18,6 +18,7 @@ export interface ShareRow {
   wireBytes: number | null
   blockCount: number | null
   state: 'partial' | 'complete'
+  inPlace: number
   addedMs: number
   announcedMs: number | null
 }

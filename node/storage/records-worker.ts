@@ -27,6 +27,7 @@ const MIGRATIONS = [
      cid TEXT PRIMARY KEY, isCached INTEGER NOT NULL, keepUntilMs INTEGER, usedOrder INTEGER NOT NULL, cachedBytes INTEGER NOT NULL,
      isDamaged INTEGER NOT NULL
    ) STRICT, WITHOUT ROWID;`,
+  'ALTER TABLE share ADD COLUMN inPlace INTEGER NOT NULL DEFAULT 0',
 ]
 
 const SHARE_COLUMNS = [
@@ -42,6 +43,7 @@ const SHARE_COLUMNS = [
   'wireBytes',
   'blockCount',
   'state',
+  'inPlace',
   'addedMs',
   'announcedMs',
 ] as const satisfies (keyof ShareRow)[]

@@ -30,6 +30,8 @@ export interface ShareRecord {
   wireBytes: number | null
   blockCount: number | null
   state: 'partial' | 'complete'
+  /** Its data lies in the user's files and not in the block store; where, is kept in HOME/sources. */
+  inPlace: boolean
   addedMs: number
   announcedMs: number | null
 }
@@ -240,6 +242,7 @@ function toRow(record: ShareRecord): ShareRow {
   const { readKey, scope, ...plain } = record
   return {
     ...plain,
+    inPlace: plain.inPlace ? 1 : 0,
     readKey: copyOf(readKey),
     scopeKind: scope?.kind ?? null,
     scopeId: scope?.id ?? null,
@@ -250,5 +253,5 @@ function toRow(record: ShareRecord): ShareRow {
 function fromRow(row: ShareRow): ShareRecord {
   const { readKey, scopeKind, scopeId, scopeSecret, ...plain } = row
   const scope = scopeKind === null ? null : { kind: scopeKind, id: scopeId, secret: secretOf(scopeSecret) }
-  return { ...plain, readKey: secretOf(readKey), scope }
+  return { ...plain, inPlace: plain.inPlace !== 0, readKey: secretOf(readKey), scope }
 }

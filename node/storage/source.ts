@@ -3,36 +3,44 @@
  *
  * It does not say what the file should hold, only that it stayed the same between opening and the last byte.
  */
-import type { BigIntStats } from 'node:fs'
 import { constants } from 'node:fs'
 import { type FileHandle, open } from 'node:fs/promises'
 import { FileError, naming, showPath, systemCode } from './file-error.ts'
+import { type FileState, isSameState, stateOf } from './source-disk.ts'
 import type { SourceFile } from './walk.ts'
 
 const FLAGS = constants.O_RDONLY | (constants.O_NOFOLLOW ?? 0) | (constants.O_NONBLOCK ?? 0)
 
 /** The file's bytes; each chunk is a buffer of its own (from `allocate`) of exactly `chunkBytes`, the last may be shorter. FileError CHANGED before the
- *  last chunk is given when the file changed since it was opened, or is no regular file any more; NOT_FOUND, DENIED name the file. */
+ *  last chunk is given when the file changed since it was opened, or is no regular file any more; NOT_FOUND, DENIED name the file.
+ *  `onState` hears of the state in which all of it was read. */
 export async function* readSource(
   file: SourceFile,
   chunkBytes: number,
   signal: AbortSignal,
   allocate: (sizeBytes: number) => Uint8Array = (sizeBytes) => new Uint8Array(sizeBytes),
+  onState: (state: FileState) => void = () => {},
 ): AsyncGenerator<Uint8Array> {
   signal.throwIfAborted()
   const handle = await openSource(file.path)
   try {
-    const before = await handle.stat({ bigint: true })
-    if (!before.isFile()) throw changed(file.path, 'it is no regular file any more')
-    const sizeBytes = Number(before.size)
+    const before = stateOf(await handle.stat({ bigint: true }))
+    if (before === null) throw changed(file.path, 'it is no regular file any more')
+    const sizeBytes = Number(before.sizeBytes)
     for (let at = 0; at < sizeBytes; at += chunkBytes) {
       signal.throwIfAborted()
       const chunk = allocate(Math.min(chunkBytes, sizeBytes - at))
       await naming('reading', file.path, () => readFully(handle, chunk, at, file.path))
-      if (at + chunk.length === sizeBytes) assertSame(before, await handle.stat({ bigint: true }), file.path)
+      if (at + chunk.length === sizeBytes) {
+        assertSame(before, stateOf(await handle.stat({ bigint: true })), file.path)
+        onState(before)
+      }
       yield chunk
     }
-    if (sizeBytes === 0) assertSame(before, await handle.stat({ bigint: true }), file.path)
+    if (sizeBytes === 0) {
+      assertSame(before, stateOf(await handle.stat({ bigint: true })), file.path)
+      onState(before)
+    }
   } finally {
     await handle.close()
   }
@@ -55,10 +63,8 @@ async function readFully(handle: FileHandle, chunk: Uint8Array, at: number, path
   }
 }
 
-function assertSame(before: BigIntStats, after: BigIntStats, path: string): void {
-  for (const field of ['dev', 'ino', 'size', 'mtimeNs', 'ctimeNs'] as const) {
-    if (before[field] !== after[field]) throw changed(path, 'it was modified')
-  }
+function assertSame(before: FileState, after: FileState | null, path: string): void {
+  if (after === null || !isSameState(before, after)) throw changed(path, 'it was modified')
 }
 
 const changed = (path: string, how: string): FileError =>

@@ -24,7 +24,7 @@ export interface SourceFile {
 }
 
 /** All that was named. `lineageId` is the sorted absolute real paths; `topNames` are in the order in which they were named. */
-export interface SourceTree {
+export interface WalkedTree {
   /** Strictly ascending by (dir, name) as UTF-8 bytes; a name of '' is an empty folder. */
   entries: (SourceFile | { dir: string; name: '' })[]
   files: number
@@ -36,7 +36,7 @@ export interface SourceTree {
 
 /** Walks files and folders given by absolute paths. InputError BAD_NAME, COLLISION, EMPTY_NAME, TOO_LARGE; FileError names what
  *  could not be read. */
-export async function walkSources(paths: string[], signal: AbortSignal): Promise<SourceTree> {
+export async function walkSources(paths: string[], signal: AbortSignal): Promise<WalkedTree> {
   const walk = new Walk(signal)
   const realPaths: string[] = []
   const topNames: string[] = []
@@ -103,8 +103,8 @@ class Walk {
     }
   }
 
-  result(): Pick<SourceTree, 'entries' | 'files' | 'sizeBytes' | 'warnings'> {
-    const entries: SourceTree['entries'] = []
+  result(): Pick<WalkedTree, 'entries' | 'files' | 'sizeBytes' | 'warnings'> {
+    const entries: WalkedTree['entries'] = []
     for (const dir of [...this.#byDir.keys()].sort(compareUtf8)) {
       const files = this.#byDir.get(dir) ?? []
       if (files.length === 0) entries.push({ dir, name: '' })

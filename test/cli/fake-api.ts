@@ -28,7 +28,8 @@ export function fakeApi(override: Partial<ShoalApi> = {}): FakeApi {
       onEvent({ type: 'warning', message: 'a link to nowhere was skipped' })
       const warnings = ['a link to nowhere was skipped']
       const sizes = { files: 2, sizeBytes: 3_000_000, wireBytes: 3_145_728 }
-      return { link: LINK, seedLink: `shoal:${CID}`, cid: CID, ...sizes, scope: 'lineage', newBlocks: 3, reusedBlocks: 0, warnings }
+      const counts = { newBlocks: 3, reusedBlocks: 0, inPlace: false }
+      return { link: LINK, seedLink: `shoal:${CID}`, cid: CID, ...sizes, scope: 'lineage', ...counts, warnings }
     },
     async get(request, onEvent) {
       onEvent(progress)

@@ -1,6 +1,7 @@
 /**
  * Hosts in the test's own process, put together as main.ts does it, but each part within reach, and with a DHT only where a test wants one.
  */
+
 import { randomBytes } from 'node:crypto'
 import { mkdir, mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
@@ -10,6 +11,7 @@ import { CryptoPool } from '../../node/crypto/pool.ts'
 import type { JobEnvironment } from '../../node/jobs/environment.ts'
 import { Keeping } from '../../node/jobs/keeping.ts'
 import { Pins } from '../../node/jobs/pins.ts'
+import { Sources } from '../../node/jobs/sources.ts'
 import { SwarmHost } from '../../node/jobs/swarm-host.ts'
 import { silentLog } from '../../node/log.ts'
 import { RateLimiter } from '../../node/network/rate-limiter.ts'
@@ -18,6 +20,7 @@ import { openBlockStore } from '../../node/storage/blocks.ts'
 import { DeleteLog } from '../../node/storage/delete-log.ts'
 import { diskFileSystem } from '../../node/storage/fs.ts'
 import { openRecords } from '../../node/storage/records.ts'
+import { SourceStore } from '../../node/storage/source-store.ts'
 import { nodePrimitives } from '../primitives-node.ts'
 
 export interface Host {
@@ -88,11 +91,28 @@ export class Hosts {
       Object.assign(stack, { provide: async () => 0, find: async function* () {}, connectBootstrap: async () => 0 })
     else await stack.connectBootstrap(never)
     const limiter = new RateLimiter({ uploadBytesPerSecond: null, downloadBytesPerSecond: null })
-    const host = new SwarmHost({ stack, blocks, records, pool, limiter, log: silentLog, groupPrivate: false, pex, announce })
+    const sources = new Sources({
+      store: await SourceStore.open(diskFileSystem, home),
+      blocks,
+      pool,
+      nodeSecret: new Uint8Array(32),
+      log: silentLog,
+    })
+    const host = new SwarmHost({ stack, blocks, records, pool, sources, limiter, log: silentLog, groupPrivate: false, pex, announce })
     await host.start()
     this.#names.set(stack.peerId, name)
     const deleteLog = new DeleteLog({ dir: home, fs: diskFileSystem, log: silentLog })
-    const parts = { blocks, records, pool, host, log: silentLog, pins: new Pins(), keeping: await Keeping.open(records), deleteLog }
+    const parts = {
+      blocks,
+      records,
+      pool,
+      sources,
+      host,
+      log: silentLog,
+      pins: new Pins(),
+      keeping: await Keeping.open(records),
+      deleteLog,
+    }
     const env: JobEnvironment = { ...parts, home, peerId: stack.peerId, nodeSecret: new Uint8Array(32), isOneShot: false }
     let stopping: Promise<void> | null = null
     const stop = (): Promise<void> => {
@@ -100,6 +120,7 @@ export class Hosts {
         await host.stop()
         limiter.stop()
         await stack.stop()
+        await sources.stop()
         await blocks.close()
         await pool.close()
         await records.close()

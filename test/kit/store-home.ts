@@ -7,6 +7,7 @@ import type { JobEnvironment } from '../../node/jobs/environment.ts'
 import { Keeping } from '../../node/jobs/keeping.ts'
 import { Pins } from '../../node/jobs/pins.ts'
 import { shareJob } from '../../node/jobs/share.ts'
+import { Sources } from '../../node/jobs/sources.ts'
 import { SwarmHost } from '../../node/jobs/swarm-host.ts'
 import { silentLog } from '../../node/log.ts'
 import { RateLimiter } from '../../node/network/rate-limiter.ts'
@@ -14,6 +15,7 @@ import { openBlockStore } from '../../node/storage/blocks.ts'
 import { DeleteLog } from '../../node/storage/delete-log.ts'
 import { diskFileSystem, type FileSystem } from '../../node/storage/fs.ts'
 import { openRecords } from '../../node/storage/records.ts'
+import { SourceStore } from '../../node/storage/source-store.ts'
 import { FORMAT } from '../../protocol/limits.ts'
 import { nodePrimitives } from '../primitives-node.ts'
 
@@ -41,7 +43,9 @@ export async function openStoreHome(dir: string, fs: FileSystem = diskFileSystem
     signal: never,
   })
   const limiter = new RateLimiter({ uploadBytesPerSecond: null, downloadBytesPerSecond: null })
-  const parts = { blocks, records, pool, log: silentLog }
+  const store = await SourceStore.open(fs, home)
+  const sources = new Sources({ store, blocks, pool, nodeSecret: new Uint8Array(32), log: silentLog })
+  const parts = { blocks, records, pool, sources, log: silentLog }
   const host = new SwarmHost({ ...parts, stack: null, limiter, groupPrivate: false, pex: true, announce: 'share' })
   await host.start()
   const deleteLog = new DeleteLog({ dir: home, fs, log: silentLog })
@@ -66,6 +70,7 @@ export async function openStoreHome(dir: string, fs: FileSystem = diskFileSystem
     },
     async close() {
       await host.stop()
+      await sources.stop()
       limiter.stop()
       await blocks.close()
       if (shared === undefined) await pool.close()

@@ -11,7 +11,6 @@ import { Uploads } from '../../node/jobs/uploads.ts'
 import { Waiters } from '../../node/jobs/waiters.ts'
 import { silentLog } from '../../node/log.ts'
 import type { Have, PeerLink } from '../../node/network/peer-link.ts'
-import type { BlockStore } from '../../node/storage/blocks.ts'
 import { type DagShape, nodeCount, type ShareDag, shapeOf } from '../../protocol/dag.ts'
 import { FORMAT, SWARM, WAITS } from '../../protocol/limits.ts'
 import { Swarm } from '../../protocol/swarm/swarm.ts'
@@ -213,14 +212,11 @@ describe('telling what is held', () => {
 describe('serving', () => {
   it('the end of a block for a link that was replaced says nothing of the block on its way to the new one', async () => {
     const reads: { index: number; arrive: (bytes: Uint8Array) => void }[] = []
-    const blocks = {
-      get: (digest: Uint8Array) => new Promise<Uint8Array>((arrive) => reads.push({ index: digest[0]!, arrive })),
-    } as unknown as BlockStore // uploads read, and nothing else
-    const uploads = new Uploads({ blocks, log: silentLog, now: () => 0, groupPrivate: false })
+    const uploads = new Uploads({ log: silentLog, now: () => 0, groupPrivate: false })
     const share = {
       cid: { text: 'share' },
       dag: null,
-      digestOf: (_level: number, index: number) => Uint8Array.of(index),
+      read: (_level: number, index: number) => new Promise<Uint8Array>((arrive) => reads.push({ index, arrive })),
     } as unknown as LiveShare
     const newLink = () => ({ remote: { peerId: 'p', address: '/ip4/127.0.0.1/tcp/1' }, serve: async () => false }) as unknown as PeerLink
     const [old, link] = [newLink(), newLink()]

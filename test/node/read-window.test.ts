@@ -1,8 +1,10 @@
 /** The window of blocks ahead of a reader, and which nodes of a large tree are fetched for it. */
+
 import { describe, expect, it } from 'vitest'
 import { CryptoPool } from '../../node/crypto/pool.ts'
 import { LiveShare } from '../../node/jobs/live-share.ts'
 import { ReadWindow } from '../../node/jobs/read-ahead.ts'
+import { SealedCache } from '../../node/jobs/sealed-cache.ts'
 import { silentLog } from '../../node/log.ts'
 import type { PeerLink } from '../../node/network/peer-link.ts'
 import type { BlockStore } from '../../node/storage/blocks.ts'
@@ -93,6 +95,7 @@ describe('the tree of a large share', () => {
     const asked: string[] = []
     const live = new LiveShare(cid, {
       blocks: { has: () => false, put: () => Promise.resolve(true) } as unknown as BlockStore, // nothing else is used
+      cache: new SealedCache(),
       pool,
       log: silentLog,
       now: () => performance.now(),

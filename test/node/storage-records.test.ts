@@ -28,6 +28,7 @@ const record = (cid: string): ShareRecord => ({
   wireBytes: 2 ** 46,
   blockCount: 12,
   state: 'partial',
+  inPlace: false,
   addedMs: 1_700_000_000_000,
   announcedMs: null,
 })

@@ -1,0 +1,132 @@
+/**
+ * Shares that are kept in place, one object for the whole node: where their files lie, what became of these, and their leaves when one is
+ * opened.
+ *
+ * What is wrong with files is remembered while the node runs, also for shares that are not open. Looking through files that seem changed
+ * happens one share at a time, in the background.
+ */
+import type { ShareDag } from '../../protocol/dag.ts'
+import { SOURCES } from '../../protocol/limits.ts'
+import type { CryptoPool } from '../crypto/pool.ts'
+import type { Log } from '../log.ts'
+import type { BlockStore } from '../storage/blocks.ts'
+import type { ShareRecord } from '../storage/records.ts'
+import type { Faults } from '../storage/share-source.ts'
+import type { SourceStore } from '../storage/source-store.ts'
+import type { SourceList, SourceTree } from '../storage/source-tree.ts'
+import { scopeSecret } from './scope.ts'
+import { isDamage, rootPlainOf, ShareLeaves } from './share-leaves.ts'
+import { storedBlock } from './stored.ts'
+
+export interface SourcesParts {
+  store: SourceStore
+  blocks: BlockStore
+  pool: CryptoPool
+  nodeSecret: Uint8Array
+  log: Log
+}
+
+export class Sources {
+  readonly #parts: SourcesParts
+  readonly #faults = new Map<string, Faults>()
+  readonly #open = new Map<string, ShareLeaves>()
+  readonly #suspects = new Set<string>()
+  readonly #stopped = new AbortController()
+  #rechecking: Promise<void> | null = null
+  #timer: NodeJS.Timeout | undefined
+
+  constructor(parts: SourcesParts) {
+    this.#parts = parts
+  }
+
+  /** The leaves of a kept share as far as they lie in files; null when none do, or nothing can be read of it. */
+  async open(record: ShareRecord, dag: ShareDag, signal: AbortSignal): Promise<ShareLeaves | null> {
+    try {
+      const { rootPlain, trees } = await this.#parts.store.load(record.cid)
+      const written = trees.filter(({ kind }) => kind === 'written')
+      return written.length === 0 ? null : await this.#leavesOf(record, dag, { rootPlain, trees: written }, signal)
+    } catch (error) {
+      if (!isDamage(error)) throw error
+      this.#parts.log.error('the files of a share that is kept in place are not known any more: share or get it again', { error })
+      return null
+    }
+  }
+
+  /** Keeps where files of a share lie, beside those that are known; all is on disk when it resolves, and the record may be saved. */
+  async adopt(record: ShareRecord, dag: ShareDag, tree: SourceTree, signal: AbortSignal): Promise<ShareLeaves> {
+    const { blocks, store } = this.#parts
+    const known = await store.load(record.cid).catch((error: unknown) => {
+      if (!isDamage(error)) throw error
+      return { rootPlain: new Uint8Array(0), trees: [] } // what cannot be read is replaced
+    })
+    const others = known.trees.filter((other) => other.kind === 'written' && !tree.replaces(other))
+    const digest = dag.digestOf(0, dag.shape.blockCount - 1)
+    const root = digest === null ? null : await storedBlock(blocks, digest, signal)
+    const rootPlain = root === null || record.readKey === null ? known.rootPlain : await rootPlainOf(record.readKey, root)
+    // The newest first: it is the one that was looked at last.
+    const list = { rootPlain, trees: [tree, ...others].slice(0, SOURCES.treesMax) }
+    this.#faults.delete(record.cid)
+    const leaves = await this.#leavesOf(record, dag, list, signal)
+    await store.save(record.cid, list)
+    return leaves
+  }
+
+  /** The share is not kept in place any more. */
+  async forget(cid: string): Promise<void> {
+    this.#faults.delete(cid)
+    this.#open.delete(cid)
+    await this.#parts.store.remove(cid)
+  }
+
+  /** The share was closed. */
+  closed(cid: string): void {
+    this.#open.delete(cid)
+  }
+
+  async stop(): Promise<void> {
+    this.#stopped.abort(new Error('the node is stopping'))
+    clearTimeout(this.#timer)
+    await this.#rechecking
+  }
+
+  async #leavesOf(record: ShareRecord, dag: ShareDag, list: SourceList, signal: AbortSignal): Promise<ShareLeaves> {
+    const { cid, readKey } = record
+    if (readKey === null) throw new RangeError('a share without its key is not kept in place')
+    const faults: Faults = this.#faults.get(cid) ?? new Map()
+    this.#faults.set(cid, faults)
+    const { blocks, pool, nodeSecret } = this.#parts
+    const scope = await scopeSecret(nodeSecret, record.scope)
+    const onSuspect = (): void => this.#suspect(cid)
+    const leaves = await ShareLeaves.open({ dag, readKey, scope, ...list, faults, blocks, pool, onSuspect, signal })
+    this.#open.set(cid, leaves)
+    return leaves
+  }
+
+  /** Files of a share seem changed: they are looked through soon. */
+  #suspect(cid: string): void {
+    this.#suspects.add(cid)
+    if (this.#rechecking !== null || this.#timer !== undefined || this.#stopped.signal.aborted) return
+    this.#timer = setTimeout(() => {
+      this.#timer = undefined
+      this.#rechecking = this.#recheckAll().finally(() => {
+        this.#rechecking = null
+      })
+    }, SOURCES.recheckAfterMs)
+    this.#timer.unref()
+  }
+
+  async #recheckAll(): Promise<void> {
+    const { log, store } = this.#parts
+    for (let [cid] = this.#suspects; cid !== undefined; [cid] = this.#suspects) {
+      if (this.#stopped.signal.aborted) return
+      this.#suspects.delete(cid)
+      const leaves = this.#open.get(cid)
+      if (leaves === undefined) continue
+      try {
+        if (await leaves.source.recheck(this.#stopped.signal)) await store.save(cid, leaves.list)
+      } catch (error) {
+        if (!this.#stopped.signal.aborted) log.warn('files that seem changed could not be looked through', { error })
+      }
+    }
+  }
+}

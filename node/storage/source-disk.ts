@@ -1,0 +1,83 @@
+/**
+ * Looking at the user's own files: opened without following a link, and with a state that is exact to the nanosecond, so that a change
+ * between two looks shows.
+ *
+ * Reads only. A file may change at any time; callers compare states before and after, and never trust bytes that were not checked.
+ */
+import { type BigIntStats, constants } from 'node:fs'
+import { type FileHandle, lstat, open } from 'node:fs/promises'
+
+/** One state of a file. Two equal states of one path are, as far as the file system tells, the same content. */
+export interface FileState {
+  device: bigint
+  inode: bigint
+  sizeBytes: bigint
+  modifiedNs: bigint
+  changedNs: bigint
+}
+
+/** A user's file, open for reading; close it once. */
+export interface OpenSource {
+  /** Null when it is no regular file. */
+  state(): Promise<FileState | null>
+  /** Fills `target` from `positionBytes` on; returns less than its length only at the end of the file. */
+  read(target: Uint8Array, positionBytes: number): Promise<number>
+  close(): Promise<void>
+}
+
+/** The disk as sources see it; errors are the system's own. */
+export interface SourceDisk {
+  /** Follows no link in the last component (ELOOP), and does not wait at a pipe. */
+  open(path: string): Promise<OpenSource>
+  /** Null when it is no regular file. */
+  lookAt(path: string): Promise<FileState | null>
+}
+
+const FLAGS = constants.O_RDONLY | (constants.O_NOFOLLOW ?? 0) | (constants.O_NONBLOCK ?? 0)
+
+/** The disk of this machine. */
+export const sourceDisk: SourceDisk = {
+  open: async (path) => new Opened(await open(path, FLAGS)),
+  lookAt: async (path) => stateOf(await lstat(path, { bigint: true })),
+}
+
+class Opened implements OpenSource {
+  readonly #handle: FileHandle
+
+  constructor(handle: FileHandle) {
+    this.#handle = handle
+  }
+
+  async state(): Promise<FileState | null> {
+    return stateOf(await this.#handle.stat({ bigint: true }))
+  }
+
+  async read(target: Uint8Array, positionBytes: number): Promise<number> {
+    let done = 0
+    while (done < target.length) {
+      const { bytesRead } = await this.#handle.read(target, done, target.length - done, positionBytes + done)
+      if (bytesRead === 0) break
+      done += bytesRead
+    }
+    return done
+  }
+
+  close(): Promise<void> {
+    return this.#handle.close()
+  }
+}
+
+/** The state in what the system says of a file; null when that is no regular file. */
+export function stateOf(stats: BigIntStats): FileState | null {
+  if (!stats.isFile()) return null
+  const { dev, ino, size, mtimeNs, ctimeNs } = stats
+  return { device: dev, inode: ino, sizeBytes: size, modifiedNs: mtimeNs, changedNs: ctimeNs }
+}
+
+/** Whether nothing shows that the file changed. */
+export const isSameState = (a: FileState, b: FileState): boolean =>
+  a.device === b.device &&
+  a.inode === b.inode &&
+  a.sizeBytes === b.sizeBytes &&
+  a.modifiedNs === b.modifiedNs &&
+  a.changedNs === b.changedNs

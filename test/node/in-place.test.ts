@@ -1,0 +1,167 @@
+/** Shares without a sealed copy, between nodes of this process. */
+import { randomBytes } from 'node:crypto'
+import { appendFile, mkdir, open, readdir, readFile, rename, rm, utimes, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import type { ShareRequest, ShareResult } from '../../node/control/api.ts'
+import type { ShoalNode } from '../../node/main.ts'
+import { get, ignore, Nodes, patience } from '../kit/nodes.ts'
+import { storedFiles } from '../kit/stored.ts'
+import { compareTrees } from '../kit/trees.ts'
+
+let nodes: Nodes
+
+beforeEach(async () => {
+  nodes = await Nodes.create()
+})
+
+afterEach(() => nodes.clear())
+
+const share = (node: ShoalNode, path: string, request: Partial<ShareRequest> = {}): Promise<ShareResult> =>
+  node.api.share({ paths: [path], scope: 'lineage', name: null, inPlace: true, ...request }, ignore, patience())
+
+/** A folder with a large file, some small ones, a hole, and the same bytes twice. */
+async function makeFolder(): Promise<string> {
+  const folder = nodes.path('photos')
+  await mkdir(join(folder, 'more'), { recursive: true })
+  const large = randomBytes(3 * 1_048_576 + 4_321)
+  await writeFile(join(folder, 'large.bin'), large)
+  await writeFile(join(folder, 'more', 'twice.bin'), large.subarray(0, 2 * 1_048_560))
+  await writeFile(join(folder, 'holes.bin'), Buffer.concat([Buffer.alloc(2 * 1_048_560), Buffer.from('end')]))
+  for (let i = 0; i < 40; i++) await writeFile(join(folder, 'more', `small-${i}`), randomBytes(50_000 + i))
+  await writeFile(join(folder, 'empty'), '')
+  return folder
+}
+
+async function outputDir(name: string): Promise<string> {
+  const path = nodes.path(name)
+  await mkdir(path)
+  return path
+}
+
+const bytesStored = async (name: string): Promise<number> => {
+  let bytes = 0
+  for (const path of (await storedFiles(nodes.homeOf(name))).values()) bytes += (await readFile(path)).byteLength
+  return bytes
+}
+
+describe('a share in place', () => {
+  it('has the same link, stores its index alone, and gives identical files, also after a restart', async () => {
+    const folder = await makeFolder()
+    const a = await nodes.node('a')
+    const stored = await share(a, folder, { inPlace: false })
+    const before = await bytesStored('a')
+    const shared = await share(a, folder)
+    expect(shared).toMatchObject({ link: stored.link, inPlace: true })
+    expect(before).toBeGreaterThan(5 * 1_048_576)
+    expect(await bytesStored('a')).toBeLessThan(10_000)
+    await a.stop()
+    const again = await nodes.node('a')
+    const b = await nodes.node('b')
+    const out = await outputDir('out')
+    await get(b, shared.link, out, { peers: again.addresses() })
+    expect((await compareTrees(folder, join(out, 'photos'))).differences).toEqual([])
+  })
+
+  it('is hosted whole by a blind seeder, pads included', async () => {
+    const path = nodes.path('file.bin')
+    await writeFile(path, randomBytes(64 * 1_048_560 + 100))
+    const a = await nodes.node('a')
+    const b = await nodes.node('b')
+    const shared = await share(a, path)
+    const seeded = await b.api.seed({ link: shared.seedLink, wait: false, peers: a.addresses() }, ignore, patience())
+    expect(seeded.blockCount).toBeGreaterThan(65) // there are pads
+    expect(seeded.fetchedBlocks).toBeGreaterThanOrEqual(seeded.blockCount) // and the root of the tree
+  })
+
+  it('goes back to a sealed copy, and that serves when the files are gone', async () => {
+    const folder = await makeFolder()
+    const a = await nodes.node('a')
+    const shared = await share(a, folder)
+    expect(await share(a, folder, { inPlace: false })).toMatchObject({ link: shared.link, inPlace: false })
+    await rename(folder, nodes.path('elsewhere'))
+    const b = await nodes.node('b')
+    const out = await outputDir('out')
+    await get(b, shared.link, out, { peers: a.addresses() })
+    expect((await compareTrees(nodes.path('elsewhere'), join(out, 'photos'))).differences).toEqual([])
+    expect(await readdir(join(nodes.homeOf('a'), 'sources'))).toEqual([])
+  })
+
+  it('keeps sealed what another share needs', async () => {
+    const path = nodes.path('file.bin')
+    await writeFile(path, randomBytes(3 * 1_048_576))
+    const other = nodes.path('other')
+    await mkdir(other)
+    await writeFile(join(other, 'copy.bin'), await readFile(path))
+    const a = await nodes.node('a')
+    const kept = await share(a, other, { scope: 'node', inPlace: false })
+    await share(a, path, { scope: 'node' })
+    await rm(other, { recursive: true })
+    const b = await nodes.node('b')
+    const out = await outputDir('out')
+    await get(b, kept.link, out, { peers: a.addresses() })
+    expect(await readFile(join(out, 'other', 'copy.bin'))).toEqual(await readFile(path))
+  })
+
+  it('never gives a byte of a file that changed, and gives it again when the bytes are back', async () => {
+    const path = nodes.path('file.bin')
+    const bytes = randomBytes(4 * 1_048_576)
+    await writeFile(path, bytes)
+    const a = await nodes.node('a')
+    const b = await nodes.node('b')
+    const shared = await share(a, path)
+    const file = await open(path, 'r+')
+    await file.write(Buffer.from([bytes[5]! ^ 1]), 0, 1, 5)
+    const out = await outputDir('out')
+    const getting = get(b, shared.link, out, { peers: a.addresses(), wait: true })
+    getting.catch(ignore)
+    await expect.poll(async () => (await b.api.shares(patience())).map(({ haveBlocks }) => haveBlocks)).not.toEqual([])
+    await file.write(bytes, 5, 1, 5)
+    await file.close()
+    await getting
+    expect(await readFile(join(out, 'file.bin'))).toEqual(bytes)
+  })
+
+  it('is served again after a touch', async () => {
+    const path = nodes.path('file.bin')
+    await writeFile(path, randomBytes(3 * 1_048_576))
+    const a = await nodes.node('a')
+    const b = await nodes.node('b')
+    const shared = await share(a, path)
+    await utimes(path, 1, 1)
+    const out = await outputDir('out')
+    await get(b, shared.link, out, { peers: a.addresses(), wait: true })
+    expect(await readFile(join(out, 'file.bin'))).toEqual(await readFile(path))
+  })
+
+  it('that changed is shared again under a new link', async () => {
+    const path = nodes.path('file.bin')
+    await writeFile(path, randomBytes(3 * 1_048_576))
+    const a = await nodes.node('a')
+    const b = await nodes.node('b')
+    const first = await share(a, path)
+    await appendFile(path, 'more')
+    const second = await share(a, path)
+    expect(second.link).not.toBe(first.link)
+    const out = await outputDir('out')
+    await get(b, second.link, out, { peers: a.addresses() })
+    expect(await readFile(join(out, 'file.bin'))).toEqual(await readFile(path))
+  })
+
+  it('of a file that fits into the root is kept whole', async () => {
+    const path = nodes.path('note.txt')
+    await writeFile(path, 'a few words')
+    const a = await nodes.node('a')
+    expect(await share(a, path)).toMatchObject({ inPlace: false })
+  })
+
+  it('leaves nothing behind when it is let go of', async () => {
+    const folder = await makeFolder()
+    const a = await nodes.node('a')
+    const { cid } = await share(a, folder)
+    expect(await readdir(join(nodes.homeOf('a'), 'sources'))).toEqual([cid])
+    await a.api.unseed({ cid }, patience())
+    expect(await readdir(join(nodes.homeOf('a'), 'sources'))).toEqual([])
+    expect(await bytesStored('a')).toBe(0)
+  })
+})
