@@ -43,6 +43,13 @@ export class OpenItems {
     this.#count--
   }
 
+  /** From one rarity to another. */
+  move(item: number, priority: number, from: number, to: number): void {
+    if (place(priority, from) === place(priority, to)) return
+    this.delete(item, priority, from)
+    this.add(item, priority, to)
+  }
+
   /** The first by priority, then by rarity and order from `from` on (or by order alone); -1 when there is none. */
   pick(from: number, within: IndexSet | null, without: IndexSet | null): number {
     for (let at = 0; at < this.#buckets.length; at++) {
