@@ -9,11 +9,10 @@ import { mkdir, writeFile } from 'node:fs/promises'
 import { setTimeout as delay } from 'node:timers/promises'
 import { parseArgs } from 'node:util'
 import { parseRate } from '../cli/rate.ts'
-import type { LimitsResult, ShareResult } from '../node/control/api.ts'
+import { JUST_SHOW, type LimitsResult, type ShareResult } from '../node/control/api.ts'
 import { connectControl } from '../node/control/client.ts'
 import { type Daemon, Sandbox } from '../test/kit/daemons.ts'
 
-const SAME = { uploadBytesPerSecond: 'same', downloadBytesPerSecond: 'same' } as const
 const SAMPLE_MS = 100
 const WINDOW_MS = 1_000
 
@@ -23,7 +22,7 @@ const say = (text: string): void => void process.stdout.write(`${text}\n`)
 async function watch(daemon: Daemon, way: 'up' | 'down', seconds: number): Promise<LimitsResult[]> {
   const api = await connectControl(daemon.started.socket)
   if (api === null) throw new Error('nobody answers')
-  const look = (): Promise<LimitsResult> => api.limits(SAME, AbortSignal.timeout(10_000))
+  const look = (): Promise<LimitsResult> => api.limits(JUST_SHOW, AbortSignal.timeout(10_000))
   while ((await look())[way].bytes < 1_048_576) await delay(SAMPLE_MS)
   const samples = [await look()]
   while (samples.at(-1)!.atMs - samples[0]!.atMs < seconds * 1000) {

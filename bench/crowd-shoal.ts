@@ -5,7 +5,7 @@
  */
 import { mkdir, rm } from 'node:fs/promises'
 import { basename, join } from 'node:path'
-import type { ShareResult, ShoalApi } from '../node/control/api.ts'
+import { JUST_SHOW, type ShareResult, type ShoalApi } from '../node/control/api.ts'
 import { connectControl } from '../node/control/client.ts'
 import type { Daemon, Sandbox } from '../test/kit/daemons.ts'
 import type { Crowd, CrowdFigures } from './crowd-figures.ts'
@@ -62,7 +62,7 @@ export async function runShoalCrowd(
     await meter.start()
     clock.since = performance.now()
     const caps = { uploadBytesPerSecond: crowd.upBytes, downloadBytesPerSecond: crowd.downBytes }
-    await Promise.all(nodes.map(({ api }) => api.limits(caps, stop.signal)))
+    await Promise.all(nodes.map(({ api }) => api.limits({ ...JUST_SHOW, set: { ...caps, lanExempt: false } }, stop.signal)))
     const seconds = await finished
     const cpuPercent = await meter.percent()
     const sent = await origin.api.status(stop.signal)

@@ -1,6 +1,6 @@
 /** `npm run bench -- --only sources`: one getter, three seeders that each give 20 MiB/s: does it take from all of them to the full? */
 import { mkdir } from 'node:fs/promises'
-import type { GetResult, ShareResult } from '../node/control/api.ts'
+import { type GetResult, JUST_SHOW, type ShareResult } from '../node/control/api.ts'
 import { connectControl } from '../node/control/client.ts'
 import type { Sandbox } from '../test/kit/daemons.ts'
 import { CpuMeter, MIB, makeRandomFile, median, type Say, timed } from './meters.ts'
@@ -28,7 +28,7 @@ export async function benchSources(sandbox: Sandbox, mib: number, runs: number, 
     }),
   )
   const signal = new AbortController().signal
-  for (const api of apis) await api.limits({ uploadBytesPerSecond: SEEDER_UP_BYTES, downloadBytesPerSecond: 'same' }, signal)
+  for (const api of apis) await api.limits({ ...JUST_SHOW, set: { uploadBytesPerSecond: SEEDER_UP_BYTES, lanExempt: false } }, signal)
   say(`\n${mib} MiB from ${SEEDERS} seeders of ${SEEDER_UP_BYTES / MIB} MiB/s each, ${runs} runs:`)
   const rates: number[] = []
   for (let run = 0; run < runs; run++) {

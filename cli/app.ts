@@ -63,6 +63,8 @@ const RUNNING: ReadonlySet<VerbCall['verb']> = new Set(['status', 'limits', 'pee
 
 /** Which node each verb can do with. */
 function needOf(call: Exclude<VerbCall, { verb: 'daemon' }>): Need {
+  // What is only written into the config file needs no node that runs.
+  if (call.verb === 'limits' && call.request.save) return 'offline'
   if (RUNNING.has(call.verb)) return 'running'
   if (call.verb === 'id' || call.verb === 'unseed' || call.verb === 'gc' || (call.verb === 'ls' && call.link === null)) return 'offline'
   return 'online'

@@ -1,7 +1,7 @@
 /** `shoal daemon`: a node in the foreground, until Ctrl-C, SIGTERM or `shoal stop`. It logs on standard error, or to a file in its home. */
 import { join } from 'node:path'
 import type { Config } from '../node/config.ts'
-import { createLog } from '../node/log.ts'
+import { createLog, type Log } from '../node/log.ts'
 import { LogFile } from '../node/log-file.ts'
 import { EXIT } from '../protocol/errors.ts'
 import { formatFields } from './format.ts'
@@ -18,9 +18,21 @@ export async function runDaemon(io: Io, globals: Globals, toFile: boolean, repor
   const file = toFile ? new LogFile(join(config.home, 'daemon.log')) : null
   const log = file === null ? logTo(io, config.logLevel) : createLog(config.logLevel, file.write)
   try {
-    return await runNode(await io.openLocal(config, { oneShot: false, log }), config, io, globals, report, signal)
+    const node = await io.openLocal(config, { oneShot: false, log })
+    io.onReload(() => void reload(node, log))
+    return await runNode(node, config, io, globals, report, signal)
   } finally {
     await file?.close()
+  }
+}
+
+/** Reads the config file again; one that is not sound changes nothing. */
+async function reload(node: ShoalNode, log: Log): Promise<void> {
+  try {
+    await node.reload()
+    log.info('the config file was read again')
+  } catch (error) {
+    log.error('the config file was read again and is of no use: nothing has changed', { error })
   }
 }
 

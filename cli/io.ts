@@ -10,6 +10,8 @@ export interface Io {
   cwd: string
   /** Calls back on every Ctrl-C, SIGTERM and hang-up. */
   onInterrupt(handler: () => void): void
+  /** Calls back on every hang-up from now on, which then interrupts nothing; never where a terminal was closed. */
+  onReload(handler: () => void): void
   /** Ends the process at once. */
   exitNow(code: number): void
   /** Opens a node in this process. */

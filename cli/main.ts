@@ -9,6 +9,12 @@ process.exitCode = await runCli(process.argv.slice(2), {
   onInterrupt(handler) {
     for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(name, handler)
   },
+  onReload(handler) {
+    // With a terminal the signal says that it was closed, which ends a command as ever.
+    if (process.stdin.isTTY || process.stderr.isTTY) return
+    process.removeAllListeners('SIGHUP')
+    process.on('SIGHUP', handler)
+  },
   exitNow: (code) => process.exit(code),
   openLocal: async (config, options) => {
     // Loaded only where no daemon runs: it brings the whole node with it.

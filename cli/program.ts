@@ -4,9 +4,10 @@
  * Help and usage errors are returned as text, so that the caller decides where they go.
  */
 import { Command, CommanderError, Option } from 'commander'
-import { type ByteRange, JobError, type ShareRequest, VERSION } from '../node/control/api.ts'
+import { type ByteRange, JobError, type LimitsRequest, type ShareRequest, VERSION } from '../node/control/api.ts'
 import { LOG_LEVELS, type LogLevel } from '../node/log.ts'
 import { EXIT } from '../protocol/errors.ts'
+import { addLimits, capsOf } from './limits.ts'
 import { type LinkSource, linkSource } from './link-source.ts'
 import { addOperating, type OperatingCall } from './program-operating.ts'
 import { parseRate } from './rate.ts'
@@ -26,12 +27,14 @@ export interface Globals {
   /** Caps in bytes a second; null: none, undefined: not given. */
   up: number | null | undefined
   down: number | null | undefined
+  /** Whether the local network counts too; null: not given. */
+  capLan: boolean | null
 }
 
 export type VerbCall =
   | OperatingCall
   | { verb: 'status' | 'peers' | 'id' | 'stop' }
-  | { verb: 'limits'; up: number | null | undefined; down: number | null | undefined }
+  | { verb: 'limits'; request: LimitsRequest }
   | { verb: 'share'; paths: string[]; scope: ShareRequest['scope']; name: string | null; inPlace: boolean }
   | {
       verb: 'get'
@@ -111,8 +114,10 @@ export function parseArguments(argv: readonly string[]): Invocation | Answer {
   const globals = globalsOf(program)
   if (globals.home === '') return { exitCode: EXIT.usage, text: '--home is empty' }
   // There the caps are what the verb is about, and nothing that a node starts with.
-  if (call.verb === 'limits')
-    return { globals: { ...globals, up: undefined, down: undefined }, call: { ...call, up: globals.up, down: globals.down } }
+  if (call.verb === 'limits') {
+    const request = { ...call.request, set: { ...call.request.set, ...capsOf(globals) } }
+    return { globals: { ...globals, up: undefined, down: undefined, capLan: null }, call: { ...call, request } }
+  }
   return { globals, call }
 }
 
@@ -132,6 +137,7 @@ function globalsOf(program: Command): Globals {
     http: given.http ?? null,
     up: given.up?.cap,
     down: given.down?.cap,
+    capLan: given.capLan ?? null,
   }
 }
 
@@ -151,6 +157,8 @@ function grammar(found: (call: VerbCall) => void): Command {
     .addOption(new Option('--up <rate>', 'send at most so much a second, as 2MiB or 500kB; "none": no cap').argParser(readCap))
     .addOption(new Option('--down <rate>', 'receive at most so much a second').argParser(readCap))
     .addOption(new Option('--http <port>', 'offer the local API over HTTP on 127.0.0.1 and ::1 too; 0: any port').argParser(readPort))
+    .option('--cap-lan', 'caps and volumes count the local network too')
+    .option('--no-cap-lan', 'they do not (default)')
     .option('-v, --verbose', 'log what happens')
     .addHelpText(
       'after',
@@ -162,18 +170,14 @@ function grammar(found: (call: VerbCall) => void): Command {
   addSeed(program, found)
   addList(program, found)
   addOperating(program, found)
-  const plain = (verb: 'status' | 'peers' | 'id' | 'stop' | 'limits', what: string, example: string): Command =>
+  addLimits(program, (request) => found({ verb: 'limits', request }))
+  const plain = (verb: 'status' | 'peers' | 'id' | 'stop', what: string, example: string): Command =>
     program
       .command(verb)
       .description(what)
       .addHelpText('after', `\nExample: ${example}`)
-      .action(() => found(verb === 'limits' ? { verb, up: undefined, down: undefined } : { verb }))
+      .action(() => found({ verb }))
   plain('status', 'what the running node does', 'shoal status --json')
-  plain(
-    'limits',
-    'show the caps of the running node, and set them with --up and --down until it stops',
-    'shoal limits --up 500KiB --down none',
-  )
   plain('peers', 'whom the running node is connected to', 'shoal peers')
   plain('id', 'the peer id and addresses of this home', 'shoal id')
   plain('stop', 'stop the running node', 'shoal stop')

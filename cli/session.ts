@@ -61,6 +61,7 @@ export async function configOf(globals: Globals): Promise<Config> {
   if (globals.up !== undefined) overrides.uploadBytesPerSecond = globals.up
   if (globals.down !== undefined) overrides.downloadBytesPerSecond = globals.down
   if (globals.http !== null) overrides.http = globals.http
+  if (globals.capLan !== null) overrides.lanExempt = !globals.capLan
   if (globals.logLevel !== null || globals.verbose) overrides.logLevel = globals.logLevel ?? 'debug'
   return await loadConfig({ home: globals.home ?? defaultHome(), overrides })
 }
@@ -78,6 +79,7 @@ function warnOfIdleOptions(io: Io, globals: Globals): void {
     globals.http !== null && '--http',
     globals.up !== undefined && '--up',
     globals.down !== undefined && '--down',
+    globals.capLan !== null && '--cap-lan',
   ].filter((name) => name !== false)
   if (idle.length > 0) io.stderr.write(`shoal: a node runs for this home already, so ${idle.join(', ')} changed nothing\n`)
 }

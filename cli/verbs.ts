@@ -7,7 +7,6 @@ import {
   type GetRequest,
   type GetResult,
   JobError,
-  type LimitsResult,
   type ListedEntry,
   type PeerShare,
   type PeerSummary,
@@ -20,9 +19,9 @@ import { EXIT } from '../protocol/errors.ts'
 import { escapeText } from './escape.ts'
 import { count, formatBytes, formatFields, formatSeconds, formatTable } from './format.ts'
 import type { Io } from './io.ts'
+import { monthFields, rateFields, sayLimits } from './limits.ts'
 import { cidOf, readLink } from './link-source.ts'
 import type { VerbCall } from './program.ts'
-import { formatCap } from './rate.ts'
 import type { Report } from './report.ts'
 
 /** What a verb runs with. */
@@ -194,9 +193,8 @@ const sayEntry = (entry: ListedEntry): string => {
 }
 
 async function limits(call: Of<'limits'>, { api, report, signal }: Setting): Promise<number> {
-  const same = (cap: number | null | undefined): number | null | 'same' => (cap === undefined ? 'same' : cap)
-  const result = await api.limits({ uploadBytesPerSecond: same(call.up), downloadBytesPerSecond: same(call.down) }, signal)
-  await report.answer(result, formatFields(rateFields(result)))
+  const result = await api.limits(call.request, signal)
+  await report.answer(result, sayLimits(result))
   return EXIT.ok
 }
 
@@ -211,11 +209,6 @@ async function metrics({ api, report, signal }: Setting): Promise<number> {
   await report.answer({ metrics: page }, page)
   return EXIT.ok
 }
-
-const rateFields = ({ up, down }: LimitsResult): [string, string][] => [
-  ['up', `${formatBytes(up.bytesPerSecond)}/s, ${formatCap(up.capBytesPerSecond)}`],
-  ['down', `${formatBytes(down.bytesPerSecond)}/s, ${formatCap(down.capBytesPerSecond)}`],
-]
 
 async function inspect(verb: 'status' | 'peers' | 'id' | 'stop', { api, report, signal }: Setting): Promise<number> {
   if (verb === 'status') {
@@ -250,6 +243,7 @@ const sayStatus = (status: StatusResult): string =>
     ...status.dht.map((dht, i): [string, string] => [i === 0 ? 'dht' : '', `${dht.name}: ${count(dht.peers, 'peer')}, ${dht.mode}`]),
     ['traffic', `${formatBytes(status.bytesIn)} in, ${formatBytes(status.bytesOut)} out`],
     ...rateFields(status.rates),
+    ...monthFields(status.rates),
   ])
 
 function sayUnfinished({ running, waiting }: StatusResult['unfinished']): [string, string][] {

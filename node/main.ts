@@ -4,20 +4,13 @@
  * `openNode` gives a running node: the daemon, a one-shot `get`, or (offline) a look into the home folder without touching the network.
  */
 import { EXIT } from '../protocol/errors.ts'
-import { NODE, RATE, WAITS } from '../protocol/limits.ts'
-import { isCap } from '../protocol/wire/rate-queue.ts'
+import { NODE, WAITS } from '../protocol/limits.ts'
+import { Budgets } from './budgets/budgets.ts'
+import { connectionsFor, openFilesMax } from './budgets/descriptors.ts'
+import { limitsResult } from './budgets/limits-result.ts'
+import { memoryShares } from './budgets/memory.ts'
 import type { Config } from './config.ts'
-import {
-  JobError,
-  type JobEvent,
-  type LimitsRequest,
-  type LimitsResult,
-  type PeerSummary,
-  type ShareSummary,
-  type ShoalApi,
-  type StatusResult,
-  VERSION,
-} from './control/api.ts'
+import { JobError, type JobEvent, type PeerSummary, type ShareSummary, type ShoalApi, type StatusResult, VERSION } from './control/api.ts'
 import { toJobError } from './control/job-error.ts'
 import { serveControl } from './control/server.ts'
 import { CryptoPool } from './crypto/pool.ts'
@@ -57,6 +50,8 @@ export interface ShoalNode {
   peerId: string
   addresses(): string[]
   socketPath: string
+  /** Reads the config file again. JobError BAD_CONFIG with all that is wrong; then nothing has changed. */
+  reload(): Promise<void>
   stop(): Promise<void>
   /** Resolves when no job runs. */
   whenIdle(): Promise<void>
@@ -94,6 +89,8 @@ export async function openNode(config: Config, options: NodeOptions): Promise<Sh
     const { uploadBytesPerSecond, downloadBytesPerSecond } = config
     const limiter = new RateLimiter({ uploadBytesPerSecond, downloadBytesPerSecond })
     undo.push(async () => limiter.stop())
+    const budgets = await Budgets.open({ config, limiter, records: parts.records, log })
+    undo.push(() => budgets.stop())
     const host = new SwarmHost({
       stack,
       limiter,
@@ -107,16 +104,27 @@ export async function openNode(config: Config, options: NodeOptions): Promise<Sh
       announce: config.announce,
     })
     undo.push(() => host.stop())
+    const filesMax = await openFilesMax()
+    const apply = (): void => {
+      host.setMemory(memoryShares(budgets.current.memoryBytes))
+      stack?.setConnectionsMax(connectionsFor(budgets.current.connectionsMax, filesMax))
+    }
+    apply()
+    budgets.onChange(apply)
+    host.holdBack(budgets.held)
+    budgets.onHold((held) => host.holdBack(held))
     await host.start()
     const pins = new Pins()
     const keeping = await Keeping.open(parts.records)
-    const env: JobEnvironment = { ...parts, pins, keeping, home: config.home, peerId: identity.text, host, log, isOneShot: options.oneShot }
+    const env: JobEnvironment = {
+      ...{ ...parts, pins, keeping, budgets, home: config.home, peerId: identity.text, host, log, isOneShot: options.oneShot },
+    }
     const resumed = new ResumedSeeds(env)
     undo.push(() => resumed.stop())
     const upkeep = new Upkeep(env, { isOneShot: options.oneShot })
     undo.push(() => upkeep.stop())
     upkeep.start()
-    const node = new RunningNode({ config, env, stack, limiter, peerId: identity.text, unwind, resumed, log })
+    const node = new RunningNode({ config, env, stack, limiter, budgets, peerId: identity.text, unwind, resumed, log })
     if (stack !== null && !options.oneShot) resumed.start(await parts.records.listShares())
     if (options.offline !== true) {
       servers.push(await serveControl({ api: node.api, socketPath: node.socketPath, log, signal: NOT_ABORTED }))
@@ -196,6 +204,7 @@ class RunningNode implements ShoalNode {
   readonly #env: JobEnvironment
   readonly #stack: Stack | null
   readonly #limiter: RateLimiter
+  readonly #budgets: Budgets
   readonly #unwind: () => Promise<void>
   readonly #resumed: ResumedSeeds
   readonly #startedAt = Date.now()
@@ -215,6 +224,7 @@ class RunningNode implements ShoalNode {
     env: JobEnvironment
     stack: Stack | null
     limiter: RateLimiter
+    budgets: Budgets
     peerId: string
     unwind: () => Promise<void>
     resumed: ResumedSeeds
@@ -225,6 +235,7 @@ class RunningNode implements ShoalNode {
     this.#env = parts.env
     this.#stack = parts.stack
     this.#limiter = parts.limiter
+    this.#budgets = parts.budgets
     this.#unwind = parts.unwind
     this.#resumed = parts.resumed
     this.peerId = parts.peerId
@@ -243,6 +254,10 @@ class RunningNode implements ShoalNode {
   whenIdle(): Promise<void> {
     if (this.#jobs === 0) return Promise.resolve()
     return new Promise((resolve) => this.#idle.add(resolve))
+  }
+
+  reload(): Promise<void> {
+    return this.#budgets.reload()
   }
 
   stop(): Promise<void> {
@@ -273,7 +288,10 @@ class RunningNode implements ShoalNode {
       gc: (request, onEvent, signal) => this.#job('gc', signal, (inner) => gcJob(env, request, onEvent, inner)),
       shares: async () =>
         await Promise.all((await env.records.listShares()).map((record) => this.#summary(env.host.holding(record.cid), record))),
-      limits: async (request) => this.#limits(request),
+      limits: async (request) => {
+        await this.#budgets.change(request)
+        return limitsResult(this.#budgets, this.#limiter)
+      },
       status: () => Promise.resolve(this.#status()),
       peers: () => Promise.resolve(this.#peers()),
       identity: () => Promise.resolve({ peerId: this.peerId, addresses: this.addresses() }),
@@ -360,20 +378,6 @@ class RunningNode implements ShoalNode {
     }
   }
 
-  /** Sets what the request names, for as long as this node runs. */
-  #limits(request: LimitsRequest): LimitsResult {
-    const { up, down } = this.#limiter.state()
-    const { uploadBytesPerSecond: upload, downloadBytesPerSecond: download } = request
-    for (const cap of [upload, download]) {
-      if (cap !== 'same' && !isCap(cap)) throw new JobError('BAD_INPUT', `a cap is a whole number from ${RATE.bytesPerSecondMin} up`)
-    }
-    this.#limiter.setCaps({
-      uploadBytesPerSecond: upload === 'same' ? up.capBytesPerSecond : upload,
-      downloadBytesPerSecond: download === 'same' ? down.capBytesPerSecond : download,
-    })
-    return this.#limiter.state()
-  }
-
   #status(): StatusResult {
     const links = this.#env.host.holdings().flatMap((holding) => holding.live?.links ?? [])
     const totals = this.#env.host.totals()
@@ -394,7 +398,7 @@ class RunningNode implements ShoalNode {
       dht: this.#stack?.dht() ?? [],
       bytesIn: totals.bytesIn,
       bytesOut: totals.bytesOut,
-      rates: this.#limiter.state(),
+      rates: limitsResult(this.#budgets, this.#limiter),
       rssBytes: process.memoryUsage.rss(),
       lagP99Ms: this.#lag.p99Ms,
       home: this.#config.home,

@@ -161,11 +161,33 @@ export interface ListedEntry {
   executable: boolean
 }
 
-/** Bytes a second, null: no cap, 'same': as it is. */
-export interface LimitsRequest {
-  uploadBytesPerSecond: number | null | 'same'
-  downloadBytesPerSecond: number | null | 'same'
+/** What there is to set on a running node; README.md says what each means. */
+export interface LimitSettings {
+  uploadBytesPerSecond: number | null
+  downloadBytesPerSecond: number | null
+  lanExempt: boolean
+  monthlyBytes: number | null
+  monthlyUploadBytes: number | null
+  monthlyDownloadBytes: number | null
+  monthStartDay: number
+  connectionsMax: number
+  memoryBytes: number
+  pinnedBytes: number | null
+  cachedBytes: number | null
+  freeBytesKept: number | null
 }
+
+/** Shows the limits; changes those in `set` first, until the node stops. */
+export interface LimitsRequest {
+  set: Partial<LimitSettings>
+  /** Forget what was set before, and read the config file again. */
+  reset: boolean
+  /** Write the change into the config file, so that it holds from now on. */
+  save: boolean
+}
+
+/** Shows, and changes nothing. */
+export const JUST_SHOW: LimitsRequest = { set: {}, reset: false, save: false }
 
 /** One direction of what goes over the wire for shares. */
 export interface Rate {
@@ -181,6 +203,26 @@ export interface LimitsResult {
   down: Rate
   /** When that was, in milliseconds on the node's own clock, which only runs forward. */
   atMs: number
+  settings: LimitSettings
+  /** Names of settings that hold until the node stops. */
+  untilStop: string[]
+  /** Where the caps come from, and when the schedule says otherwise next, in milliseconds since 1970. */
+  capsFrom: { up: CapSource; down: CapSource; nextChangeMs: number | null }
+  month: MonthVolume
+}
+
+/** 'set': on the running node. */
+export type CapSource = 'config' | 'schedule' | 'set'
+
+/** What counts in the present month. */
+export interface MonthVolume {
+  upBytes: number
+  downBytes: number
+  /** Milliseconds since 1970. */
+  endsMs: number
+  /** The volume is used up: no payload goes this way until then. */
+  isUpHeld: boolean
+  isDownHeld: boolean
 }
 
 export interface StatusResult {
@@ -270,7 +312,7 @@ export interface ShoalApi {
   gc(request: GcRequest, onEvent: OnEvent, signal: AbortSignal): Promise<GcResult>
   shares(signal: AbortSignal): Promise<ShareSummary[]>
   list(request: ListRequest, onEvent: OnEvent, signal: AbortSignal): AsyncIterable<ListedEntry>
-  /** Shows the caps on both directions, and sets them until the node stops. */
+  /** Shows the limits that the user sets, and changes them. */
   limits(request: LimitsRequest, signal: AbortSignal): Promise<LimitsResult>
   status(signal: AbortSignal): Promise<StatusResult>
   peers(signal: AbortSignal): Promise<PeerSummary[]>
@@ -300,6 +342,8 @@ export const JOB_CODES = {
   /** A source file changed while it was read. */
   CHANGED: EXIT.badInput,
   BAD_CONFIG: EXIT.badInput,
+  /** The volume of the month is used up. */
+  VOLUME_USED: EXIT.badInput,
   BAD_ADDRESS: EXIT.badInput,
   /** A range of bytes that the file does not have. */
   BAD_RANGE: EXIT.badInput,

@@ -61,7 +61,8 @@ const textOrNull: Check<string | null> = (value) => value === null || typeof val
 const texts: Check<string[]> = (value) => Array.isArray(value) && value.every((item) => typeof item === 'string')
 const scope: Check<ShareRequest['scope']> = (value) => value === 'lineage' || value === 'node' || value === 'fresh' || value === 'public'
 
-const cap: Check<number | null | 'same'> = (value) => value === null || value === 'same' || typeof value === 'number'
+// Which values will do is for the node to say, with all complaints at once.
+const settings = (value: unknown): value is LimitsRequest['set'] => typeof value === 'object' && value !== null && !Array.isArray(value)
 const levelOrSame = (value: unknown): value is LogLevelRequest['level'] => value === 'same' || LOG_LEVELS.some((level) => level === value)
 const rangeOrNull = (value: unknown): value is ByteRange | null =>
   value === null ||
@@ -104,7 +105,7 @@ const parseSeed = request<SeedRequest>({ link: text, wait: flag, peers: texts })
 const parseUnseed = request<UnseedRequest>({ cid: text })
 const parseGc = request<GcRequest>({ dryRun: flag })
 const parseList = request<ListRequest>({ link: text, path: textOrNull, wait: flag, peers: texts })
-const parseLimits = request<LimitsRequest>({ uploadBytesPerSecond: cap, downloadBytesPerSecond: cap })
+const parseLimits = request<LimitsRequest>({ set: settings, reset: flag, save: flag })
 const parseLogLevel = request<LogLevelRequest>({ level: levelOrSame })
 const parseNothing = request<Record<never, never>>({})
 

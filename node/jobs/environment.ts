@@ -1,4 +1,5 @@
 /** What every job gets: the parts of the node it may use, by name. Composed in main.ts. */
+import type { Budgets } from '../budgets/budgets.ts'
 import type { CryptoPool } from '../crypto/pool.ts'
 import type { Log } from '../log.ts'
 import type { BlockStore } from '../storage/blocks.ts'
@@ -25,6 +26,8 @@ export interface JobEnvironment {
   /** How each share is kept. */
   keeping: Keeping
   deleteLog: DeleteLog
+  /** The settings in force, and the volume of the month. */
+  budgets: Pick<Budgets, 'current' | 'month' | 'held'>
   log: Log
   /** A one-shot node drops what it fetched once the files are written, unless told to keep it. */
   isOneShot: boolean

@@ -166,6 +166,7 @@ function watchSeeders(
       return
     }
     const aloneMs = env.host.now() - live.lastLinkedAt
+    if (env.budgets.held.down && !wait && aloneMs >= FIND.aloneMinMs) giveUp(volumeUsed(env))
     onEvent({ type: 'progress', phase: 'find', doneBytes: live.fetchedBytes, totalBytes: null, peers: 0 })
     if (wait) return
     const isIdle = (holding.dialling?.count ?? 0) === 0 && holding.findsRunning === 0
@@ -174,6 +175,14 @@ function watchSeeders(
     const enough = !isBroken && isIdle && holding.findsDone - findsBefore >= FIND.emptyFindsMax && aloneMs >= FIND.aloneMinMs
     if (!env.host.isOnline || enough || aloneMs >= FIND.aloneMaxMs) giveUp(noSeeder(live))
   }, FIND.watchMs)
+}
+
+function volumeUsed({ budgets }: JobEnvironment): JobError {
+  const until = new Date(budgets.month().endsMs).toLocaleString('sv-SE', { dateStyle: 'short', timeStyle: 'short' })
+  return new JobError(
+    'VOLUME_USED',
+    `the volume of this month is used up, until ${until}: set more with \`shoal limits --month SIZE\`, or keep waiting with --wait`,
+  )
 }
 
 function noSeeder(live: LiveShare): JobError {

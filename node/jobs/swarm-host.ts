@@ -4,19 +4,21 @@
  * It owns every LiveShare and what goes with it: dialling.ts has its peers, announcing.ts the DHT. Jobs hold a share while they work on
  * it; what is kept (has a record) is served and announced for as long as the node runs.
  */
-import { setTimeout as delay } from 'node:timers/promises'
 import { toHex } from '../../protocol/bytes.ts'
 import { multihashOf, parseCid, rendezvousDigest, type ShareCid } from '../../protocol/cid.ts'
 import { REMOTE_CODES, RemoteError } from '../../protocol/errors.ts'
-import { CONTACTS, SCORE, SWARM, WAITS, WIRE } from '../../protocol/limits.ts'
+import { CONTACTS, SCORE, SWARM, WIRE } from '../../protocol/limits.ts'
 import type { AnnounceKeys } from '../../protocol/swarm/announce.ts'
 import type { ContactSource } from '../../protocol/swarm/contacts.ts'
 import { Score } from '../../protocol/swarm/score.ts'
 import { CreditBudget } from '../../protocol/wire/credit.ts'
+import type { Held } from '../budgets/budgets.ts'
+import type { MemoryShares } from '../budgets/memory.ts'
 import type { CryptoPool } from '../crypto/pool.ts'
 import { nodePrimitives } from '../crypto/primitives.ts'
 import type { Log } from '../log.ts'
 import type { FrameStream } from '../network/frame-stream.ts'
+import { isLocalNetwork } from '../network/local-network.ts'
 import { groupOf } from '../network/peer-address.ts'
 import { type LinkInit, PeerLink } from '../network/peer-link.ts'
 import type { RateLimiter } from '../network/rate-limiter.ts'
@@ -27,6 +29,8 @@ import type { Records, ShareRecord } from '../storage/records.ts'
 import { Announcing } from './announcing.ts'
 import { Dialling } from './dialling.ts'
 import { type Holding, newHolding, useLeaves } from './holding.ts'
+import { HoldingBack } from './holding-back.ts'
+import { keepConnected } from './keep-connected.ts'
 import { LiveShare, type LiveShareParts } from './live-share.ts'
 import { NOBODY } from './nobody.ts'
 import { type Rate, Rates, SAMPLE_MS } from './rates.ts'
@@ -49,9 +53,6 @@ export interface HostParts {
   announce: AnnounceKeys
 }
 
-const RECONNECT_MIN_MS = 2_000
-const RECONNECT_MAX_MS = 60_000
-
 export class SwarmHost {
   readonly #parts: HostParts
   readonly #holdings = new Map<string, Holding>()
@@ -64,6 +65,7 @@ export class SwarmHost {
   readonly #cache = new SealedCache()
   readonly #remembered: Remembered
   readonly #sampler: NodeJS.Timeout
+  readonly #holdingBack: HoldingBack
   readonly #stopped = new AbortController()
   readonly #ended = { bytesIn: 0, bytesOut: 0 }
   readonly #tasks = new Set<Promise<void>>()
@@ -72,6 +74,7 @@ export class SwarmHost {
 
   constructor(parts: HostParts) {
     this.#parts = parts
+    this.#holdingBack = new HoldingBack(parts.limiter)
     this.#budget = new CreditBudget(WIRE.creditBytesTotal, parts.limiter.credit)
     this.#announcing = new Announcing({
       stack: parts.stack,
@@ -93,6 +96,7 @@ export class SwarmHost {
       log: parts.log,
       now: this.now,
       groupPrivate: parts.groupPrivate,
+      isExempt: this.#holdingBack.isExempt,
     })
   }
 
@@ -115,7 +119,7 @@ export class SwarmHost {
       for (const { dialling } of this.#holdings.values()) dialling?.listens(peerId)
     })
     await this.#parts.stack.handleSwarm((frames, remote, signal) => this.#inbound(frames, remote, signal))
-    this.#track(this.#keepConnected(this.#parts.stack))
+    this.#track(keepConnected(this.#parts.stack, this.#stopped.signal))
   }
 
   async stop(): Promise<void> {
@@ -133,6 +137,19 @@ export class SwarmHost {
 
   holding(cid: string): Holding | undefined {
     return this.#holdings.get(cid)
+  }
+
+  /** Serves and fetches nothing from now on, one way or both, but with exempt peers; or goes on. */
+  holdBack(held: Held): void {
+    this.#holdingBack.now = held
+    this.#uploads.holdBack(held.up)
+    for (const { live } of this.#holdings.values())
+      for (const link of live?.links ?? []) if (live !== null && this.#holdingBack.refuses(live, link)) this.#track(link.goodbye(0))
+  }
+
+  setMemory({ uploadBytes, creditBytes }: MemoryShares): void {
+    this.#uploads.setLeaseBytesMax(uploadBytes)
+    this.#budget.bytesMax = creditBytes
   }
 
   /** Bytes that went over the wire since the node started, sessions that ended included. */
@@ -267,8 +284,12 @@ export class SwarmHost {
 
   #linkInit(stack: Stack, frames: FrameStream, remote: Remote): LinkInit {
     const { pool, limiter, pex } = this.#parts
-    const shared = { budget: this.#budget, limiter, allocate: pool.buffers.take, primitives: nodePrimitives, isDiscreet: !pex }
-    return { frames, remote, self: stack.peerIdBytes, ...shared }
+    const isLan = isLocalNetwork(remote.address)
+    return {
+      ...{ frames, remote, self: stack.peerIdBytes, allocate: pool.buffers.take, primitives: nodePrimitives, isDiscreet: !pex },
+      budget: isLan ? this.#budget.lane(() => limiter.isLanExempt) : this.#budget,
+      limiter: isLan ? limiter.lan() : limiter,
+    }
   }
 
   #lookup(rendezvous: Uint8Array): { rootMultihash: Uint8Array; knowsShape: boolean; holding: Holding } | null {
@@ -321,6 +342,7 @@ export class SwarmHost {
     }
     const { peerId, address } = link.remote
     if (this.#score.isBanned(peerId, groupOf(address, this.#parts.groupPrivate), this.now())) return null // one of a banned group, dialled
+    if (this.#holdingBack.refuses(live, link)) return null
     for (;;) {
       const other = live.linkOf(peerId)
       if (other !== undefined) {
@@ -381,16 +403,6 @@ export class SwarmHost {
       this.#rates.sample(live.links, this.now())
       dialling?.look(live)
       if (record !== null && dialling !== null) this.#track(this.#remembered.note(cid.text, dialling.useful()))
-    }
-  }
-
-  /** Dials the entrances of the network whenever the node stands alone. */
-  async #keepConnected(stack: Stack): Promise<void> {
-    const { signal } = this.#stopped
-    for (let waitMs = RECONNECT_MIN_MS; !signal.aborted; waitMs = Math.min(waitMs * 2, RECONNECT_MAX_MS)) {
-      if (stack.connections().length > 0) waitMs = RECONNECT_MIN_MS
-      else await stack.connectBootstrap(AbortSignal.any([signal, AbortSignal.timeout(WAITS.dialMs)])).catch(() => 0) // tried again below
-      await delay(waitMs, undefined, { signal, ref: false }).catch(() => {}) // aborted: the loop ends
     }
   }
 

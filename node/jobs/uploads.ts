@@ -25,6 +25,11 @@ export class Uploads {
   readonly #now: () => number
   readonly #groupPrivate: boolean
   readonly #stopped = new AbortController()
+  readonly #isExempt: (link: PeerLink) => boolean
+  /** Aborted while no payload goes out but to exempt links. */
+  #free = new AbortController()
+  /** Links that were told "not here" of what is here. */
+  readonly #denied = new Set<PeerLink>()
   /** Those with a block on its way. */
   readonly #serving = new Map<string, Client>()
   /** Peer ids that were sent away because they took nothing, and until when they come last. */
@@ -32,8 +37,10 @@ export class Uploads {
   #timer: NodeJS.Timeout | undefined
   #watch: NodeJS.Timeout | undefined
 
-  constructor(parts: { log: Log; now: () => number; groupPrivate: boolean }) {
+  /** `isExempt`: what goes to this link is never held back. */
+  constructor(parts: { log: Log; now: () => number; groupPrivate: boolean; isExempt: (link: PeerLink) => boolean }) {
     this.#machine = new Upload({ ...UPLOAD, requestsQueuedMax: WIRE.requestsQueuedMax })
+    this.#isExempt = parts.isExempt
     this.#log = parts.log
     this.#now = parts.now
     this.#groupPrivate = parts.groupPrivate
@@ -52,6 +59,7 @@ export class Uploads {
     const peer = clientOf(share, link)
     if (this.#clients.get(peer)?.link !== link) return
     this.#clients.delete(peer)
+    this.#denied.delete(link)
     this.#feed({ type: 'peerLeft', peer })
   }
 
@@ -67,6 +75,21 @@ export class Uploads {
   /** From now on nobody who is connected has all of the share beside us; a leafCount of 0: somebody has. */
   sole(share: LiveShare, leafCount: number): void {
     this.#feed({ type: 'sole', share: share.cid.text, leafCount })
+  }
+
+  /** Sends no payload from now on but to exempt links; or goes on. */
+  holdBack(isHeld: boolean): void {
+    if (isHeld) this.#free.abort(new Error('payload is held back'))
+    else if (this.#free.signal.aborted) this.#free = new AbortController()
+    if (isHeld) return
+    // They believe that we have nothing: a new session tells them better.
+    for (const link of this.#denied) link.goodbye(0).catch(() => {}) // heard of when the link has run
+    this.#denied.clear()
+  }
+
+  /** Memory for blocks on their way out. */
+  setLeaseBytesMax(bytes: number): void {
+    this.#machine.setLeaseBytesMax(bytes)
   }
 
   stop(): void {
@@ -132,12 +155,20 @@ export class Uploads {
 
   async #serve(client: Client, level: number, index: number): Promise<number> {
     const { share, link } = client
+    const signal = this.#isExempt(link) ? this.#stopped.signal : AbortSignal.any([this.#stopped.signal, this.#free.signal])
+    if (signal.aborted) {
+      this.#denied.add(link)
+      link.absent(level, index)
+      return 0
+    }
     const block = await this.#read(share, level, index)
     if (block === null) {
       link.absent(level, index)
       return 0
     }
-    return (await link.serve(level, index, block, this.#stopped.signal)) ? block.byteLength : 0
+    const isServed = await link.serve(level, index, block, signal)
+    if (this.#free.signal.aborted && signal.aborted) this.#denied.add(link)
+    return isServed ? block.byteLength : 0
   }
 
   async #read(share: LiveShare, level: number, index: number): Promise<Uint8Array | null> {

@@ -14,6 +14,7 @@ import { tcp } from '@libp2p/tcp'
 import type { Datastore } from 'interface-datastore'
 import { createLibp2p } from 'libp2p'
 import { NETWORK, WAITS } from '../../protocol/limits.ts'
+import type { ConnectionLimits } from './connection-limits.ts'
 import type { DhtSet } from './dht.ts'
 import type { DialBudget } from './dial-budget.ts'
 import type { Gater } from './gater.ts'
@@ -30,6 +31,7 @@ export interface NodeInit {
   budget: DialBudget
   gater: Gater
   dhts: DhtSet
+  limits: ConnectionLimits
 }
 
 /** Builds the node, not started. */
@@ -55,7 +57,7 @@ export async function createNode(init: NodeInit): Promise<Libp2p> {
     // Its ping waits behind a window of blocks and would end every slow upload; sessions watch their own liveness.
     connectionMonitor: { enabled: false },
     connectionManager: {
-      maxConnections: NETWORK.connectionsMax,
+      maxConnections: init.limits.max,
       maxIncomingPendingConnections: NETWORK.pendingInboundMax,
       inboundUpgradeTimeout: NETWORK.inboundUpgradeMs,
       inboundConnectionThreshold: NETWORK.inboundPerHostPerSecondMax,
@@ -68,6 +70,7 @@ export async function createNode(init: NodeInit): Promise<Libp2p> {
     peerStore: { maxAddressAge: NETWORK.providerValidityMs, maxPeerAge: NETWORK.providerValidityMs },
     ...(init.mdns ? { peerDiscovery: [mdns({ serviceTag: plan.mdnsTag })] } : {}),
     services: {
+      connectionLimits: init.limits.service,
       identify: identify(identifyLimits),
       identifyPush: identifyPush(identifyLimits),
       ping: ping({ maxInboundStreams: 1 }),

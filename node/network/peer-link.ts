@@ -8,13 +8,13 @@
 import { assert, REMOTE_CODES, type RemoteCode, RemoteError } from '../../protocol/errors.ts'
 import { WAITS, WIRE } from '../../protocol/limits.ts'
 import type { Primitives } from '../../protocol/primitives.ts'
-import type { CreditBudget } from '../../protocol/wire/credit.ts'
+import type { Credit } from '../../protocol/wire/credit.ts'
 import { HaveOutbox } from '../../protocol/wire/have-outbox.ts'
 import { decodeMessage, type ExchangedPeer, encodeMessage, GOODBYE_NORMAL, type Message } from '../../protocol/wire/messages.ts'
 import { Session, type SessionAction, type SessionEvent } from '../../protocol/wire/session.ts'
 import { FAREWELL_MS, type FrameChannel, writeGoodbye } from './frame-channel.ts'
 import { answerHello, sayHello } from './peer-handshake.ts'
-import type { RateLimiter } from './rate-limiter.ts'
+import type { LinkLimiter } from './rate-limiter.ts'
 import type { Remote } from './remote.ts'
 import { type ServeJob, ServeJobs } from './serve-jobs.ts'
 
@@ -56,9 +56,9 @@ export interface LinkInit {
   self: Uint8Array
   primitives: Primitives
   /** Shared by all links of the process. */
-  budget: CreditBudget
+  budget: Credit
   /** Caps and counts what all links of the process send and receive. */
-  limiter?: RateLimiter
+  limiter?: LinkLimiter
   /** Ask the peer to tell nobody of us. */
   isDiscreet?: boolean
   /** Memory for a block that comes in: an array of exactly that size that covers all of its memory. */
@@ -85,7 +85,7 @@ export class PeerLink {
   #haveTimer: NodeJS.Timeout | null = null
   readonly #control: Message[] = []
   #creditOwedBytes = 0
-  readonly #limiter: RateLimiter | null
+  readonly #limiter: LinkLimiter | null
   readonly #creditTurn = { wake: () => this.#feed({ type: 'turn' }) }
   readonly #jobs: ServeJobs
   #writeSinceMs: number | null = null

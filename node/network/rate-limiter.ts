@@ -4,6 +4,7 @@
  * It gives the rules (protocol/wire/rate-queue.ts) a clock and one timer. Up: every DATA frame takes its tokens, the block begun first
  * goes first. Down: credit takes them, so that nobody sends what we cannot take. Without a cap there is no timer and nobody waits.
  */
+import { WIRE } from '../../protocol/limits.ts'
 import { RateMeter, RateQueue, type Waiter } from '../../protocol/wire/rate-queue.ts'
 
 /** Bytes a second, null: no cap. */
@@ -24,12 +25,21 @@ export interface RateNow {
 /** The length that goes before every frame. */
 const LENGTH_BYTES = 4
 
-export class RateLimiter {
+/** What a link asks and tells. */
+export type LinkLimiter = Pick<
+  RateLimiter,
+  'credit' | 'dataBytesMax' | 'beginBlock' | 'mayStartFrame' | 'countSent' | 'countReceived' | 'standAside' | 'creditChanged'
+>
+
+export class RateLimiter implements LinkLimiter {
   readonly #now: () => number
   readonly #up: RateQueue
   readonly #down: RateQueue
   readonly #sent: RateMeter
   readonly #received: RateMeter
+  /** Bytes that count: those of exempt links do not. Called for every frame. */
+  onCounted: (way: 'up' | 'down', bytes: number) => void = () => {}
+  #isLanExempt = false
   #timer: NodeJS.Timeout | null = null
   #timerAt = Number.POSITIVE_INFINITY
 
@@ -65,6 +75,23 @@ export class RateLimiter {
     this.#look()
   }
 
+  /** Whether links on the local network are exempt from the caps. */
+  get isLanExempt(): boolean {
+    return this.#isLanExempt
+  }
+
+  set isLanExempt(isExempt: boolean) {
+    if (isExempt === this.#isLanExempt) return
+    this.#isLanExempt = isExempt
+    for (const queue of [this.#up, this.#down]) for (const waiter of queue.clear()) waiter.wake() // who still needs it asks again
+    this.#look()
+  }
+
+  /** The limiter for a link on the local network. */
+  lan(): LinkLimiter {
+    return new LanLimiter(this)
+  }
+
   /** The place of a block in the line of those that go out. */
   beginBlock(): number {
     return this.#up.nextOrder()
@@ -79,6 +106,7 @@ export class RateLimiter {
       return false
     }
     this.#sent.count(bytes, now)
+    this.onCounted('up', bytes)
     if (this.#up.waiting > 0) this.#look()
     return true
   }
@@ -88,6 +116,7 @@ export class RateLimiter {
     const now = this.#now()
     this.#up.spend(frameBytes + LENGTH_BYTES, now)
     this.#sent.count(frameBytes + LENGTH_BYTES, now)
+    this.onCounted('up', frameBytes + LENGTH_BYTES)
   }
 
   /** A frame came, with so many bytes of blocks in it, which have paid as credit. */
@@ -95,6 +124,13 @@ export class RateLimiter {
     const now = this.#now()
     this.#down.spend(frameBytes + LENGTH_BYTES - dataBytes, now)
     this.#received.count(frameBytes + LENGTH_BYTES, now)
+    this.onCounted('down', frameBytes + LENGTH_BYTES)
+  }
+
+  /** A frame of an exempt link went by: it is part of the rate, and of nothing else. */
+  countExempt(way: 'up' | 'down', frameBytes: number): void {
+    const meter = way === 'up' ? this.#sent : this.#received
+    meter.count(frameBytes + LENGTH_BYTES, this.#now())
   }
 
   /** This block cannot use tokens now: those behind it may. */
@@ -149,5 +185,50 @@ export class RateLimiter {
       }
     }
     this.#look()
+  }
+}
+
+/** Asks the caps only while links on the local network are not exempt. */
+class LanLimiter implements LinkLimiter {
+  readonly #limiter: RateLimiter
+
+  constructor(limiter: RateLimiter) {
+    this.#limiter = limiter
+  }
+
+  get credit(): RateQueue {
+    return this.#limiter.credit
+  }
+
+  get dataBytesMax(): number {
+    return this.#limiter.isLanExempt ? WIRE.dataBytesSent : this.#limiter.dataBytesMax
+  }
+
+  beginBlock(): number {
+    return this.#limiter.beginBlock()
+  }
+
+  mayStartFrame(block: Waiter, order: number, frameBytes: number): boolean {
+    if (!this.#limiter.isLanExempt) return this.#limiter.mayStartFrame(block, order, frameBytes)
+    this.#limiter.countExempt('up', frameBytes)
+    return true
+  }
+
+  countSent(frameBytes: number): void {
+    if (this.#limiter.isLanExempt) this.#limiter.countExempt('up', frameBytes)
+    else this.#limiter.countSent(frameBytes)
+  }
+
+  countReceived(frameBytes: number, dataBytes: number): void {
+    if (this.#limiter.isLanExempt) this.#limiter.countExempt('down', frameBytes)
+    else this.#limiter.countReceived(frameBytes, dataBytes)
+  }
+
+  standAside(block: Waiter): void {
+    this.#limiter.standAside(block)
+  }
+
+  creditChanged(): void {
+    this.#limiter.creditChanged()
   }
 }

@@ -6,7 +6,7 @@
 import { WIRE } from '../../protocol/limits.ts'
 import { dataHead } from '../../protocol/wire/messages.ts'
 import type { Waiter } from '../../protocol/wire/rate-queue.ts'
-import type { RateLimiter } from './rate-limiter.ts'
+import type { LinkLimiter } from './rate-limiter.ts'
 
 /** One block, borrowed until `done` resolves: true when all of it was written. */
 export interface ServeJob extends Waiter {
@@ -32,7 +32,7 @@ export interface ServeRules {
 const TAKEN_BYTES_MIN = 16 * 1024
 
 export class ServeJobs {
-  readonly #limiter: RateLimiter | null
+  readonly #limiter: LinkLimiter | null
   readonly #rules: ServeRules
   readonly #jobs: ServeJob[] = []
   /** The job whose bytes the channel is taking right now. */
@@ -40,7 +40,7 @@ export class ServeJobs {
   /** When the peer last took a good part of a block, or was offered one. */
   #takenMs = 0
 
-  constructor(limiter: RateLimiter | null, rules: ServeRules) {
+  constructor(limiter: LinkLimiter | null, rules: ServeRules) {
     this.#limiter = limiter
     this.#rules = rules
   }

@@ -3,7 +3,6 @@
  *
  * The node itself is put together in libp2p-node.ts, what it does on which network is decided in plan.ts.
  */
-import { networkInterfaces } from 'node:os'
 import { generateKeyPair, privateKeyFromProtobuf, privateKeyToProtobuf } from '@libp2p/crypto/keys'
 import type { Connection, Libp2p, Stream } from '@libp2p/interface'
 import { peerIdFromPrivateKey, peerIdFromString } from '@libp2p/peer-id'
@@ -11,12 +10,14 @@ import { type Multiaddr, multiaddr } from '@multiformats/multiaddr'
 import type { Datastore } from 'interface-datastore'
 import { NETWORK, WAITS, WIRE } from '../../protocol/limits.ts'
 import type { Log } from '../log.ts'
+import { ConnectionLimits } from './connection-limits.ts'
 import { DhtSet, type FoundPeer } from './dht.ts'
 import { DialBudget } from './dial-budget.ts'
 import { FrameStream } from './frame-stream.ts'
 import { Gater } from './gater.ts'
 import { KnownPeers } from './known-peers.ts'
 import { createNode } from './libp2p-node.ts'
+import { ownSubnets } from './local-network.ts'
 import { Neighbours } from './neighbours.ts'
 import { asError, asNetworkError, NetworkError } from './network-error.ts'
 import { OwnAddresses } from './own-addresses.ts'
@@ -72,6 +73,8 @@ export interface Stack {
   recordCount(): number
   connectBootstrap(signal: AbortSignal): Promise<number>
   trust(peerId: string): void
+  /** Connections at most, from now on; when there are more, some are closed. */
+  setConnectionsMax(count: number): void
   /** `untilMs` on the monotonic clock (performance.now()). */
   ban(peerId: string, untilMs: number): void
   stop(): Promise<void>
@@ -101,7 +104,8 @@ export async function createStack(options: StackOptions): Promise<Stack> {
   const known = await KnownPeers.open(datastore, log)
   const dhts = await DhtSet.open({ plan, datastore, budget, groupPrivate, log })
   const privateKey = privateKeyFromProtobuf(options.identity)
-  const node = await createNode({ privateKey, plan, listen: options.listen, mdns: options.mdns, datastore, budget, gater, dhts })
+  const limits = new ConnectionLimits()
+  const node = await createNode({ limits, privateKey, plan, listen: options.listen, mdns: options.mdns, datastore, budget, gater, dhts })
   node.addEventListener('connection:open', ({ detail }) => {
     if (detail.direction === 'outbound') known.remember(detail.remotePeer.toString(), detail.remoteAddr.toString())
   })
@@ -116,11 +120,12 @@ export async function createStack(options: StackOptions): Promise<Stack> {
     })
   }
   const own = new OwnAddresses({ node, datastore, log })
-  return new NodeStack({ node, plan, dhts, budget, gater, known, own, neighbours, entrances, log })
+  return new NodeStack({ node, limits, plan, dhts, budget, gater, known, own, neighbours, entrances, log })
 }
 
 interface Parts {
   node: Libp2p
+  limits: ConnectionLimits
   plan: NetworkPlan
   dhts: DhtSet
   budget: DialBudget
@@ -262,6 +267,10 @@ class NodeStack implements Stack {
     }
   }
 
+  setConnectionsMax(count: number): void {
+    this.#parts.limits.setMax(count)
+  }
+
   ban(peerId: string, untilMs: number): void {
     const { gater, node } = this.#parts
     gater.ban(peerId, untilMs)
@@ -356,11 +365,4 @@ function parsePeerId(text: string): ReturnType<typeof peerIdFromString> {
   } catch (cause) {
     throw new NetworkError('BAD_ADDRESS', 'not a peer id', { cause })
   }
-}
-
-/** Subnets of this machine's own interfaces, loopback left out. */
-function ownSubnets(): string[] {
-  return Object.values(networkInterfaces()).flatMap((entries) =>
-    (entries ?? []).flatMap(({ cidr, internal }) => (internal || cidr === null ? [] : [cidr])),
-  )
 }

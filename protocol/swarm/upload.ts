@@ -82,7 +82,7 @@ interface Group {
 
 /** Decides whom a node serves, over all shares. */
 export class Upload {
-  readonly #limits: UploadLimits
+  #limits: UploadLimits
   readonly #peers = new Map<string, UploadPeer>()
   readonly #groups = new Map<string, Group>()
   readonly #active = new Set<UploadPeer>()
@@ -104,6 +104,11 @@ export class Upload {
   /** Bytes of blocks that are on their way, in memory. */
   get leasedBytes(): number {
     return this.#leasedBytes
+  }
+
+  /** Another budget of memory; more than a smaller one, which may be on its way already, is let through. */
+  setLeaseBytesMax(leaseBytesMax: number): void {
+    this.#limits = { ...this.#limits, leaseBytesMax }
   }
 
   /** Whether somebody waits while much of the memory is taken. */

@@ -8,9 +8,24 @@
 import { RATE } from '../limits.ts'
 import type { RateQueue } from './rate-queue.ts'
 
+/** What a session needs of the budget. */
+export interface Credit {
+  /** Where tokens for credit come from; null when nothing is held back. */
+  readonly pace: RateQueue | null
+  /** Under a cap: credit that one of the peers that were asked may hold, so that all together hold about RATE.creditMs worth. */
+  readonly shareBytes: number
+  /** What may still be promised. */
+  readonly free: number
+  /** A session's share of it changed by `bytes` (negative: less). The floor may take the sum above the budget. */
+  change(bytes: number): void
+  /** A peer was asked for something (1), or owes nothing any more (-1). */
+  countAsked(change: 1 | -1): void
+}
+
 /** Shared by all sessions of a process. */
-export class CreditBudget {
-  readonly bytesMax: number
+export class CreditBudget implements Credit {
+  /** A smaller one is reached as what was promised is used up. */
+  bytesMax: number
   readonly #pace: RateQueue | null
   #used = 0
   #asked = 0
@@ -21,12 +36,10 @@ export class CreditBudget {
     this.#pace = pace
   }
 
-  /** Where tokens for credit come from; null when nothing is held back. */
   get pace(): RateQueue | null {
     return this.#pace === null || this.#pace.cap === null ? null : this.#pace
   }
 
-  /** Under a cap: credit that one of the peers that were asked may hold, so that all together hold about RATE.creditMs worth. */
   get shareBytes(): number {
     const cap = this.#pace?.cap ?? null
     if (this.#pace === null || cap === null) return Number.POSITIVE_INFINITY
@@ -37,19 +50,55 @@ export class CreditBudget {
     return this.#used
   }
 
-  /** What may still be promised. */
   get free(): number {
     return Math.max(0, this.bytesMax - this.#used)
   }
 
-  /** A session's share of it changed by `bytes` (negative: less). The floor may take the sum above `bytesMax`. */
   change(bytes: number): void {
     this.#used += bytes
   }
 
-  /** A peer was asked for something (1), or owes nothing any more (-1). */
   countAsked(change: 1 | -1): void {
     this.#asked += change
+  }
+
+  /** The budget as a session sees it that no cap holds back as long as `isExempt` says so: the same memory, no pace. */
+  lane(isExempt: () => boolean): Credit {
+    return new Lane(this, isExempt)
+  }
+}
+
+class Lane implements Credit {
+  readonly #budget: CreditBudget
+  readonly #isExempt: () => boolean
+  /** Whether this one is among those that share the pace: it was asked while it was not exempt. */
+  #isCounted = false
+
+  constructor(budget: CreditBudget, isExempt: () => boolean) {
+    this.#budget = budget
+    this.#isExempt = isExempt
+  }
+
+  get pace(): RateQueue | null {
+    return this.#isExempt() ? null : this.#budget.pace
+  }
+
+  get shareBytes(): number {
+    return this.#isExempt() ? Number.POSITIVE_INFINITY : this.#budget.shareBytes
+  }
+
+  get free(): number {
+    return this.#budget.free
+  }
+
+  change(bytes: number): void {
+    this.#budget.change(bytes)
+  }
+
+  countAsked(change: 1 | -1): void {
+    const isCounted = change === 1 && !this.#isExempt()
+    if (isCounted !== this.#isCounted) this.#budget.countAsked(isCounted ? 1 : -1)
+    this.#isCounted = isCounted
   }
 }
 

@@ -7,7 +7,7 @@
  */
 import { assert, RemoteError } from '../errors.ts'
 import { FORMAT, WAITS, WIRE } from '../limits.ts'
-import { type CreditBudget, TokenBucket } from './credit.ts'
+import { type Credit, TokenBucket } from './credit.ts'
 import { type ExchangedPeer, type HaveForm, type Message, ROOT_LEVEL } from './messages.ts'
 import type { Waiter } from './rate-queue.ts'
 
@@ -62,7 +62,7 @@ const PEER_CREDIT_MAX = 2 ** 32
 
 /** The rules of one session. */
 export class Session {
-  readonly #budget: CreditBudget
+  readonly #budget: Credit
   /** Stands for this session in the line for credit, and where. */
   readonly #waiter: Waiter
   #order: number | null = null
@@ -93,7 +93,7 @@ export class Session {
   #pexMs = Number.NEGATIVE_INFINITY
 
   /** `waiter` is woken when it may be this session's turn for credit: feed `turn` then. */
-  constructor(init: { now: number; budget: CreditBudget; saidShape: boolean; peerKnowsShape: boolean; waiter?: Waiter }) {
+  constructor(init: { now: number; budget: Credit; saidShape: boolean; peerKnowsShape: boolean; waiter?: Waiter }) {
     this.#budget = init.budget
     this.#waiter = init.waiter ?? { wake: () => {} }
     this.#saidShape = init.saidShape

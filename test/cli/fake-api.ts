@@ -1,6 +1,14 @@
 /** A ShoalApi that does nothing real: records what it was asked and answers what a test tells it to. */
 import type { ShoalNode } from '../../cli/local-node.ts'
-import type { JobEvent, PeerShare, ShoalApi } from '../../node/control/api.ts'
+import {
+  type JobEvent,
+  JUST_SHOW,
+  type LimitSettings,
+  type LimitsRequest,
+  type LimitsResult,
+  type PeerShare,
+  type ShoalApi,
+} from '../../node/control/api.ts'
 
 export const CID = `bafybei${'a'.repeat(52)}`
 export const KEY = 'A'.repeat(47)
@@ -59,17 +67,10 @@ export function fakeApi(override: Partial<ShoalApi> = {}): FakeApi {
       yield { path: 'photos/\u202egpj.exe', sizeBytes: 1536, isDirectory: false, executable: true }
     },
     async limits(request) {
-      const capOf = (cap: number | null | 'same'): number | null => (cap === 'same' ? null : cap)
-      const up = { capBytesPerSecond: capOf(request.uploadBytesPerSecond), bytesPerSecond: 1024, bytes: 2 }
-      return { up, down: { capBytesPerSecond: capOf(request.downloadBytesPerSecond), bytesPerSecond: 0, bytes: 1 }, atMs: 5 }
+      return fakeLimits(request)
     },
     async status() {
-      const [up, down] = [2_097_152, null].map((capBytesPerSecond, i) => ({
-        capBytesPerSecond,
-        bytesPerSecond: 1024 * (1 - i),
-        bytes: 2 - i,
-      }))
-      const rates = { up: up!, down: down!, atMs: 5 }
+      const rates = fakeLimits({ ...JUST_SHOW, set: { uploadBytesPerSecond: 2_097_152 } })
       const traffic = { bytesIn: 1, bytesOut: 2, rssBytes: 1_000_000, lagP99Ms: 0 }
       const counts = { uptimeSeconds: 61, shares: 1, blocks: 2, connections: 3, swarmPeers: 1, jobs: 0 }
       const dht: { name: string; peers: number; mode: 'client' | 'server' }[] = [{ name: 'wan', peers: 5, mode: 'client' }]
@@ -124,6 +125,7 @@ export function fakeNode(api: ShoalApi): ShoalNode & { stops: number } {
     peerId: 'P1',
     socketPath: '/nowhere/control.sock',
     stops: 0,
+    reload: async () => {},
     addresses: () => ['/ip4/127.0.0.1/tcp/9/p2p/P1'],
     async stop() {
       this.stops++
@@ -131,5 +133,24 @@ export function fakeNode(api: ShoalApi): ShoalNode & { stops: number } {
     },
     async whenIdle() {},
     whenStopped: () => stopped.promise,
+  }
+}
+
+/** Limits of a node where nothing but `request` was set. */
+export function fakeLimits({ set }: LimitsRequest): LimitsResult {
+  const settings: LimitSettings = {
+    ...{ uploadBytesPerSecond: null, downloadBytesPerSecond: null, lanExempt: true },
+    ...{ monthlyBytes: null, monthlyUploadBytes: null, monthlyDownloadBytes: null, monthStartDay: 1 },
+    ...{ connectionsMax: 1000, memoryBytes: 2 ** 26, pinnedBytes: null, cachedBytes: 2 ** 32, freeBytesKept: null },
+    ...set,
+  }
+  return {
+    up: { capBytesPerSecond: settings.uploadBytesPerSecond, bytesPerSecond: 1024, bytes: 2 },
+    down: { capBytesPerSecond: settings.downloadBytesPerSecond, bytesPerSecond: 0, bytes: 1 },
+    atMs: 5,
+    settings,
+    untilStop: Object.keys(set),
+    capsFrom: { up: 'config', down: 'config', nextChangeMs: null },
+    month: { upBytes: 0, downBytes: 0, endsMs: new Date(2026, 11, 1).getTime(), isUpHeld: false, isDownHeld: false },
   }
 }

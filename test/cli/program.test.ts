@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest'
 import { type Invocation, parseArguments } from '../../cli/program.ts'
-import { VERSION } from '../../node/control/api.ts'
+import { JUST_SHOW, VERSION } from '../../node/control/api.ts'
 import { EXIT } from '../../protocol/errors.ts'
 import { CID, LINK } from './fake-api.ts'
 
@@ -43,8 +43,8 @@ describe('the grammar of the command line', () => {
       '--log-level',
       'debug',
     ]
-    expect(globalsOf(...options, 'status')).toEqual(expected)
-    expect(globalsOf('status', ...options)).toEqual(expected)
+    expect(globalsOf(...options, 'status')).toEqual({ ...expected, capLan: null })
+    expect(globalsOf('status', ...options)).toEqual({ ...expected, capLan: null })
     expect(globalsOf('id')).toMatchObject({ home: null, json: false, mdns: null, logLevel: null, network: null, bootstrap: null })
     expect(globalsOf('id', '--mdns').mdns).toBe(true)
   })
@@ -159,8 +159,14 @@ describe('the grammar of the command line', () => {
   it('reads caps before and after the verb, and hands them to limits as what it is about', () => {
     expect(globalsOf('daemon', '--up', '2MiB', '--down', 'none')).toMatchObject({ up: 2 ** 21, down: null })
     expect(globalsOf('--up', '500kB', 'get', LINK)).toMatchObject({ up: 500_000, down: undefined })
-    expect(callOf('limits')).toEqual({ verb: 'limits', up: undefined, down: undefined })
-    expect(callOf('limits', '--up', 'none')).toEqual({ verb: 'limits', up: null, down: undefined })
+    expect(callOf('limits')).toEqual({ verb: 'limits', request: JUST_SHOW })
+    const none = { set: { uploadBytesPerSecond: null }, reset: false, save: false }
+    expect(callOf('limits', '--up', 'none')).toEqual({ verb: 'limits', request: none })
+    expect(callOf('--no-cap-lan', 'limits', '--reset')).toEqual({
+      verb: 'limits',
+      request: { set: { lanExempt: true }, reset: true, save: false },
+    })
+    expect(globalsOf('daemon', '--cap-lan')).toMatchObject({ capLan: true })
     expect(globalsOf('limits', '--up', 'none')).toMatchObject({ up: undefined, down: undefined })
   })
 

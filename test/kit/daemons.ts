@@ -99,7 +99,8 @@ export class Daemon {
   static async start(sandbox: Sandbox, name: string, options: DaemonOptions): Promise<Daemon> {
     const home = sandbox.path(`home-${name}`)
     const listen = options.listen ?? '/ip4/127.0.0.1/tcp/0'
-    const args = ['daemon', '--json', '--home', home, '--network', sandbox.network, '--listen', listen]
+    // Everybody is on loopback here, which caps would not count.
+    const args = ['daemon', '--json', '--cap-lan', '--home', home, '--network', sandbox.network, '--listen', listen]
     for (const address of options.bootstrap ?? []) args.push('--bootstrap', address)
     const [command = process.execPath, ...rest] = [...(options.prefix ?? []), process.execPath, CLI, ...args, ...(options.args ?? [])]
     const child = spawn(command, rest, { stdio: ['ignore', 'pipe', 'pipe'], env: cleanEnv() })

@@ -7,6 +7,8 @@ import { mkdir, mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { MemoryDatastore } from 'datastore-core'
+import { Budgets } from '../../node/budgets/budgets.ts'
+import { loadConfig } from '../../node/config.ts'
 import { CryptoPool } from '../../node/crypto/pool.ts'
 import type { JobEnvironment } from '../../node/jobs/environment.ts'
 import { Keeping } from '../../node/jobs/keeping.ts'
@@ -102,22 +104,15 @@ export class Hosts {
     await host.start()
     this.#names.set(stack.peerId, name)
     const deleteLog = new DeleteLog({ dir: home, fs: diskFileSystem, log: silentLog })
-    const parts = {
-      blocks,
-      records,
-      pool,
-      sources,
-      host,
-      log: silentLog,
-      pins: new Pins(),
-      keeping: await Keeping.open(records),
-      deleteLog,
-    }
+    const budgets = await Budgets.open({ config: await loadConfig({ home, overrides: {} }), limiter, records, log: silentLog })
+    const shared = { blocks, records, pool, sources, host, budgets, log: silentLog }
+    const parts = { ...shared, pins: new Pins(), keeping: await Keeping.open(records), deleteLog }
     const env: JobEnvironment = { ...parts, home, peerId: stack.peerId, nodeSecret: new Uint8Array(32), isOneShot: false }
     let stopping: Promise<void> | null = null
     const stop = (): Promise<void> => {
       stopping ??= (async () => {
         await host.stop()
+        await budgets.stop()
         limiter.stop()
         await stack.stop()
         await sources.stop()

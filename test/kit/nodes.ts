@@ -6,6 +6,7 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { MemoryDatastore } from 'datastore-core'
+import { loadConfig } from '../../node/config.ts'
 import type { GetRequest, GetResult } from '../../node/control/api.ts'
 import { createLog, type LeveledLog, silentLog } from '../../node/log.ts'
 import { openNode, type ShoalNode } from '../../node/main.ts'
@@ -44,21 +45,8 @@ export class Nodes {
   }
 
   async node(name: string, oneShot = false): Promise<ShoalNode> {
-    const config = {
-      home: this.homeOf(name),
-      network: this.network,
-      listen: LISTEN,
-      bootstrap: [],
-      mdns: false,
-      pex: true,
-      announce: 'share' as const,
-      logLevel: 'debug' as const,
-      groupPrivate: false,
-      uploadBytesPerSecond: null,
-      http: null,
-      httpRoots: [],
-      downloadBytesPerSecond: null,
-    }
+    const overrides = { network: this.network, listen: LISTEN, mdns: false, logLevel: 'debug' as const }
+    const config = await loadConfig({ home: this.homeOf(name), overrides })
     const node = await openNode(config, { oneShot, log: this.log })
     this.#endings.push(() => node.stop())
     return node

@@ -2,6 +2,8 @@
 import { randomBytes } from 'node:crypto'
 import { mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { Budgets } from '../../node/budgets/budgets.ts'
+import { loadConfig } from '../../node/config.ts'
 import { CryptoPool } from '../../node/crypto/pool.ts'
 import type { JobEnvironment } from '../../node/jobs/environment.ts'
 import { Keeping } from '../../node/jobs/keeping.ts'
@@ -50,6 +52,7 @@ export async function openStoreHome(dir: string, fs: FileSystem = diskFileSystem
   await host.start()
   const deleteLog = new DeleteLog({ dir: home, fs, log: silentLog })
   const keeping = await Keeping.open(records)
+  const budgets = await Budgets.open({ config: await loadConfig({ home, overrides: {} }), limiter, records, log: silentLog })
   const env: JobEnvironment = {
     ...parts,
     home,
@@ -58,6 +61,7 @@ export async function openStoreHome(dir: string, fs: FileSystem = diskFileSystem
     host,
     pins: new Pins(),
     keeping,
+    budgets,
     deleteLog,
     isOneShot: false,
   }
@@ -71,6 +75,7 @@ export async function openStoreHome(dir: string, fs: FileSystem = diskFileSystem
     async close() {
       await host.stop()
       await sources.stop()
+      await budgets.stop()
       limiter.stop()
       await blocks.close()
       if (shared === undefined) await pool.close()

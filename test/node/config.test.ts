@@ -1,8 +1,9 @@
-import { writeFile } from 'node:fs/promises'
+import { readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { loadConfig } from '../../node/config.ts'
 import { defaultHome, type Machine, machine, socketPathFor } from '../../node/paths.ts'
+import { complaintsOf, DEFAULTS, SETTING_NAMES } from '../../node/settings.ts'
 import { EXIT } from '../../protocol/errors.ts'
 import { makeHome } from '../cli/home.ts'
 
@@ -51,7 +52,7 @@ describe('the config', () => {
     expect(await loadConfig({ home, overrides: {} })).toMatchObject({ pex: false, announce: 'blocks' })
     expect(await problemOf(await homeWith(JSON.stringify({ pex: 'no', announce: 'all' })))).toMatchObject({
       code: 'BAD_CONFIG',
-      message: expect.stringMatching(/pex must.*announce must/),
+      message: expect.stringMatching(/pex is "no", but must be true or false; announce is "all", but must be one of/),
     })
   })
 
@@ -68,7 +69,58 @@ describe('the config', () => {
     }
     const problem = await problemOf(await homeWith(JSON.stringify(wrong)))
     expect(problem).toMatchObject({ code: 'BAD_CONFIG', exitCode: EXIT.badInput })
-    for (const name of Object.keys(wrong)) expect(problem.message).toContain(name)
+    for (const [name, value] of Object.entries(wrong)) {
+      expect(problem.message).toContain(name)
+      if (name !== 'color') expect(problem.message).toContain(JSON.stringify(Array.isArray(value) ? value[0] : value))
+    }
+  })
+
+  it('names the value and what is allowed, and the setting that a mistyped one is nearest to', async () => {
+    const message = (settings: unknown): Promise<string> =>
+      homeWith(JSON.stringify(settings))
+        .then((home) => problemOf(home))
+        .then((problem) => problem.message)
+    expect(await message({ uploadBytesPerSeconds: 4096 })).toContain(
+      '"uploadBytesPerSeconds" is not a setting; did you mean "uploadBytesPerSecond"?',
+    )
+    expect(await message({ Mdns: true, zzzzzz: 1 })).toMatch(/"Mdns" is not a setting; did you mean "mdns"\?; "zzzzzz" is not a setting$/)
+    expect(await message({ connectionsMax: 7 })).toContain('connectionsMax is 7, but must be a whole number from 8 to 10000')
+    expect(await message({ listen: ['/ip4/0.0.0.0/tcp/1', 'x'] })).toContain('listen[1] is "x", but must be one of multiaddrs like')
+    expect(await message({ network: 'x'.repeat(100_000).slice(0, 60_000) })).toMatch(/^.{0,300}$/)
+    expect(await message('{')).toContain('must hold one JSON object')
+  })
+
+  it('checks a schedule field by field', async () => {
+    const schedule = [
+      { from: '08:00', to: '24:00', uploadBytesPerSecond: null },
+      { from: '24:00', to: '25:00', uploadBytesPerSecond: 5 },
+      { days: ['monday'], to: '09:00', downloadBytePerSecond: 4096 },
+      { days: ['mon', 'mon'], from: '01:00', to: '02:00', downloadBytesPerSecond: 4096 },
+      7,
+    ]
+    const { message } = await problemOf(await homeWith(JSON.stringify({ schedule })))
+    for (const complaint of [
+      'schedule[1].from is "24:00", but',
+      'schedule[1].to is "25:00", but',
+      'schedule[1].uploadBytesPerSecond is 5, but',
+      'schedule[2].days is ["monday"], but',
+      'schedule[2].downloadBytePerSecond is no field of an entry; did you mean "downloadBytesPerSecond"?',
+      'schedule[2] has no "from"',
+      'schedule[2] sets nothing',
+      'schedule[3].days is ["mon","mon"], but',
+      'schedule[4] is 7, but',
+    ])
+      expect(message).toContain(complaint)
+    expect(message).not.toContain('schedule[0]')
+  })
+
+  it('a cap of the command line holds at all times, whatever the schedule says', async () => {
+    const schedule = [{ from: '08:00', to: '18:00', uploadBytesPerSecond: 4096, downloadBytesPerSecond: 8192 }]
+    const home = await homeWith(JSON.stringify({ schedule }))
+    expect((await loadConfig({ home, overrides: {} })).schedule).toEqual(schedule)
+    const given = await loadConfig({ home, overrides: { uploadBytesPerSecond: null } })
+    expect(given.schedule).toEqual([{ from: '08:00', to: '18:00', downloadBytesPerSecond: 8192 }])
+    expect(given.given).toEqual({ uploadBytesPerSecond: null })
   })
 
   it('refuses a file that is no JSON object, and bad options', async () => {
@@ -76,6 +128,28 @@ describe('the config', () => {
     expect(await problemOf('/nowhere', { listen: ['127.0.0.1:80'] })).toMatchObject({ code: 'BAD_CONFIG' })
     expect(await problemOf('/nowhere', { bootstrap: ['/ip4/127.0.0.1/tcp/1/p2p/abc'] })).toMatchObject({ code: 'BAD_CONFIG' })
     expect(await problemOf('/nowhere', { network: '-x' })).toMatchObject({ code: 'BAD_CONFIG' })
+  })
+})
+
+describe('the table of settings in the README', () => {
+  it('has every setting with its default, in order, and no other', async () => {
+    const readme = await readFile(join(import.meta.dirname, '../../README.md'), 'utf8')
+    const settings = /\n## Settings\n([\s\S]*?)\n## /.exec(readme)?.[1] ?? ''
+    const rows = [...settings.matchAll(/^\| `(\w+)` \| `(.*?)` \| (.*) \|$/gm)].map(([, name, value, meaning]) => ({
+      name,
+      value,
+      meaning,
+    }))
+    expect(rows.map(({ name, value }) => [name, value])).toEqual(SETTING_NAMES.map((name) => [name, JSON.stringify(DEFAULTS[name])]))
+    for (const { name, meaning } of rows) expect(meaning!.length, name).toBeGreaterThan(10)
+    expect(complaintsOf({ ...DEFAULTS })).toEqual([])
+  })
+
+  it('and its example is sound', async () => {
+    const readme = await readFile(join(import.meta.dirname, '../../README.md'), 'utf8')
+    const examples = [...readme.matchAll(/```json\n([\s\S]*?)```/g)].map(([, text]) => JSON.parse(text!))
+    expect(examples.length).toBeGreaterThan(0)
+    for (const example of examples) expect(complaintsOf(example)).toEqual([])
   })
 })
 

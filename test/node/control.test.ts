@@ -3,7 +3,7 @@ import { request } from 'node:http'
 import { connect, createServer } from 'node:net'
 import { join } from 'node:path'
 import { describe, expect, it, onTestFinished } from 'vitest'
-import { JobError, type ShoalApi } from '../../node/control/api.ts'
+import { JobError, JUST_SHOW, type ShoalApi } from '../../node/control/api.ts'
 import { connectControl } from '../../node/control/client.ts'
 import { ROUTES } from '../../node/control/routes.ts'
 import { type ControlServer, serveControl } from '../../node/control/server.ts'
@@ -90,7 +90,7 @@ describe('the control socket', () => {
     expect(await all(client.list(LIST, ignore, never))).toEqual(await all(plain.list(LIST, ignore, never)))
     expect(Buffer.concat(await all(client.cat(CAT, ignore, never))).toString()).toBe('hello world')
     expect(await client.status(never)).toEqual(await plain.status(never))
-    const caps = { uploadBytesPerSecond: 4096, downloadBytesPerSecond: null }
+    const caps = { ...JUST_SHOW, set: { uploadBytesPerSecond: 4096, downloadBytesPerSecond: null } }
     expect(await client.limits(caps, never)).toEqual(await plain.limits(caps, never))
     expect(await client.peers(never)).toEqual(await plain.peers(never))
     expect(await client.identity(never)).toEqual(await plain.identity(never))

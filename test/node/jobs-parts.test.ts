@@ -212,7 +212,7 @@ describe('telling what is held', () => {
 describe('serving', () => {
   it('the end of a block for a link that was replaced says nothing of the block on its way to the new one', async () => {
     const reads: { index: number; arrive: (bytes: Uint8Array) => void }[] = []
-    const uploads = new Uploads({ log: silentLog, now: () => 0, groupPrivate: false })
+    const uploads = new Uploads({ log: silentLog, now: () => 0, groupPrivate: false, isExempt: () => false })
     const share = {
       cid: { text: 'share' },
       dag: null,

@@ -4,7 +4,7 @@ import { mkdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import type { LimitsResult, ShareResult, ShoalApi, StatusResult } from '../../../node/control/api.ts'
+import { JUST_SHOW, type LimitsResult, type ShareResult, type ShoalApi, type StatusResult } from '../../../node/control/api.ts'
 import { connectControl } from '../../../node/control/client.ts'
 import { EXIT } from '../../../protocol/errors.ts'
 import { RATE } from '../../../protocol/limits.ts'
@@ -12,7 +12,6 @@ import { type Daemon, Sandbox } from '../../kit/daemons.ts'
 
 const MIB = 2 ** 20
 const CAP = 4 * MIB
-const SAME = { uploadBytesPerSecond: 'same', downloadBytesPerSecond: 'same' } as const
 const never = new AbortController().signal
 /** Small frames never wait: so much of them may come on top within one burst. */
 const SMALL_FRAMES_BYTES = 64 * 1024
@@ -50,11 +49,11 @@ async function watch(daemon: Daemon, work: Promise<unknown>): Promise<LimitsResu
     isRunning = false
   })
   while (isRunning) {
-    samples.push(await api.limits(SAME, never))
+    samples.push(await api.limits(JUST_SHOW, never))
     await delay(SAMPLE_MS)
   }
   await ended
-  samples.push(await api.limits(SAME, never))
+  samples.push(await api.limits(JUST_SHOW, never))
   return samples
 }
 
@@ -102,9 +101,9 @@ describe('caps', () => {
     const api = await apiOf(reader)
     const fetching = fetchTo(reader, 'out-d')
     fetching.catch(() => {}) // looked at below
-    while ((await api.limits(SAME, never)).down.bytes === 0) await delay(SAMPLE_MS)
-    expect((await reader.run('limits')).stdout).toMatch(/^up {4}.*, no cap\ndown .*, 1\.00 KiB\/s\n$/)
-    const before = await api.limits(SAME, never)
+    while ((await api.limits(JUST_SHOW, never)).down.bytes === 0) await delay(SAMPLE_MS)
+    expect((await reader.run('limits')).stdout).toMatch(/^up +.*, no cap\ndown +.*, 1\.00 KiB\/s\nlocal network +counts like the rest\n/)
+    const before = await api.limits(JUST_SHOW, never)
     expect(before.down.bytes).toBeLessThan(MIB)
     const set = await reader.json<LimitsResult>('limits', '--down', 'none', '--up', '2MB')
     expect([set.up.capBytesPerSecond, set.down.capBytesPerSecond]).toEqual([2_000_000, null])

@@ -1,0 +1,34 @@
+/** How many connections the node may have, and how often that was one too few: libp2p's own limits, changed and watched from outside. */
+import { NETWORK } from '../../protocol/limits.ts'
+
+/** What is used of libp2p's connection manager. */
+interface Manager {
+  getConnections(): unknown[]
+  setMaxConnections(count: number): void
+  acceptIncomingConnection(connection: { remoteAddr: unknown }): Promise<boolean>
+  incomingPendingConnections: number
+}
+
+export class ConnectionLimits {
+  #manager: Manager | null = null
+  #max: number = NETWORK.connectionsMax
+
+  /** A service of the node, so that it is given the manager before anything arrives. Throws when the library has moved what it needs. */
+  readonly service = (components: { connectionManager: unknown }): ConnectionLimits => {
+    const manager = components.connectionManager as Partial<Manager> // looked at just below
+    const isAsKnown = typeof manager.setMaxConnections === 'function' && typeof manager.acceptIncomingConnection === 'function'
+    if (!isAsKnown || typeof manager.incomingPendingConnections !== 'number') throw new Error('libp2p has moved its limits on connections')
+    this.#manager = manager as Manager
+    return this
+  }
+
+  get max(): number {
+    return this.#max
+  }
+
+  /** From now on; when there are more, the library closes some. */
+  setMax(count: number): void {
+    this.#max = count
+    this.#manager?.setMaxConnections(count)
+  }
+}
