@@ -30,7 +30,7 @@ const BODIES: Partial<Record<keyof ShoalApi, object>> = {
   seed: { link: LINK, ...COMMON },
   unseed: { cid: CID },
   list: { link: LINK, path: null, ...COMMON },
-  limits: { uploadBytesPerSecond: 'same', downloadBytesPerSecond: 'same' },
+  limits: { set: {}, reset: false, save: false },
 }
 
 interface Served {
