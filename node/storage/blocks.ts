@@ -72,31 +72,37 @@ export async function openBlockStore(init: BlockStoreInit): Promise<BlockStore> 
   const index = new DigestSet()
   await naming('opening the block store', dir, async () => {
     for (const folder of [blocksDir, join(dir, 'tmp'), join(dir, 'quarantine')]) await ensureFolder(fs, folder)
-    for (const name of await fs.list(join(dir, 'tmp'))) await fs.remove(join(dir, 'tmp', name), 'tree')
+    // An earlier run that did not end in order may have left names that are seen and yet not durable.
+    const leftovers = await fs.list(join(dir, 'tmp'))
+    const made = new Set(await fs.list(blocksDir))
     const prefixes = Array.from({ length: 256 }, (_, i) => i.toString(16).padStart(2, '0'))
     await forEachBounded(prefixes, STORAGE.fileOperationsMax, async (prefix) => {
       signal.throwIfAborted()
-      await readPrefix(fs, join(blocksDir, prefix), prefix, index, log)
+      const folder = join(blocksDir, prefix)
+      if (!made.has(prefix)) return fs.mkdir(folder, 0o700)
+      await readPrefix(fs, folder, prefix, index, log)
+      if (leftovers.length > 0) await fs.syncDirectory(folder)
     })
     // The 256 folders exist from here on and are durable, so a put syncs one folder only.
     await fs.syncDirectory(blocksDir)
     await fs.syncDirectory(dir)
+    for (const name of leftovers) await fs.remove(join(dir, 'tmp', name), 'tree')
   })
   return new DiskBlockStore(init, index)
 }
 
-async function ensureFolder(fs: FileSystem, path: string): Promise<boolean> {
+/** In `tmp` from the first write until an orderly end. */
+const UNCLEAN = 'unclean'
+
+async function ensureFolder(fs: FileSystem, path: string): Promise<void> {
   try {
     await fs.mkdir(path, 0o700)
-    return true
   } catch (error) {
-    if (systemCode(error) === 'EEXIST') return false
-    throw error
+    if (systemCode(error) !== 'EEXIST') throw error
   }
 }
 
 async function readPrefix(fs: FileSystem, folder: string, prefix: string, index: DigestSet, log: Log): Promise<void> {
-  if (await ensureFolder(fs, folder)) return
   let ignored = 0
   for (const name of await fs.list(folder)) {
     if (/^[0-9a-f]{64}$/.test(name) && name.startsWith(prefix)) index.add(fromHex(name))
@@ -114,6 +120,7 @@ class DiskBlockStore implements BlockStore {
   readonly #changing = new Map<string, Promise<unknown>>()
   readonly #watches = new Set<DigestSet>()
   #quarantined = 0
+  #marked: Promise<void> | null = null
   #isClosed = false
 
   constructor(init: BlockStoreInit, index: DigestSet) {
@@ -215,6 +222,10 @@ class DiskBlockStore implements BlockStore {
   async close(): Promise<void> {
     this.#isClosed = true
     await this.#turns.whenIdle()
+    // What is stored is durable now, so the next start need not make sure of it.
+    if (this.#marked === null || !this.#folders.isSound) return
+    this.#marked = null
+    await this.#discard(join(this.#init.dir, 'tmp', UNCLEAN))
   }
 
   #noteUse(digest: Uint8Array): void {
@@ -249,22 +260,34 @@ class DiskBlockStore implements BlockStore {
     const { fs, dir } = this.#init
     const temporary = join(dir, 'tmp', `${randomBytes(16).toString('hex')}.block`)
     const path = this.#pathOf(hex)
+    await this.#mark()
     const file = await fs.open(temporary, 'create', 0o600)
+    let place = temporary
     try {
       await closing(file, async () => {
         await file.write(bytes, 0)
         await file.datasync()
       })
-      await fs.rename(temporary, path)
-    } catch (error) {
-      await this.#discard(temporary)
-      throw error
-    }
-    try {
-      await this.#folders.sync(join(path, '..'))
+      await this.#folders.change(join(path, '..'), async () => {
+        await fs.rename(temporary, path)
+        place = path
+      })
     } catch (error) {
       // After a failed sync nobody knows what the disk holds: the file goes, the caller may store the block anew.
-      await this.#discard(path)
+      await this.#discard(place)
+      throw error
+    }
+  }
+
+  // The mark needs no sync: a power cut takes it away together with all that it warns of.
+  async #mark(): Promise<void> {
+    const { fs, dir } = this.#init
+    this.#marked ??= fs.open(join(dir, 'tmp', UNCLEAN), 'create', 0o600).then((file) => file.close())
+    const mine = this.#marked
+    try {
+      await mine
+    } catch (error) {
+      if (this.#marked === mine) this.#marked = null
       throw error
     }
   }

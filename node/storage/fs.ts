@@ -26,6 +26,8 @@ export interface FileStat {
   kind: 'file' | 'folder' | 'symlink' | 'other'
   sizeBytes: number
   mode: number
+  /** The user it belongs to; 0 on Windows. */
+  uid: number
   identity: string
 }
 
@@ -142,7 +144,7 @@ class DiskFile implements OpenFile {
 
 function describe(stats: Stats): FileStat {
   const kind = stats.isFile() ? 'file' : stats.isDirectory() ? 'folder' : stats.isSymbolicLink() ? 'symlink' : 'other'
-  return { kind, sizeBytes: stats.size, mode: stats.mode & 0o7777, identity: `${stats.dev}:${stats.ino}` }
+  return { kind, sizeBytes: stats.size, mode: stats.mode & 0o7777, uid: stats.uid, identity: `${stats.dev}:${stats.ino}` }
 }
 
 async function syncDirectory(path: string): Promise<void> {

@@ -5,12 +5,11 @@
  * repaired in silence. Blocks and records have files of their own (blocks.ts, records.ts).
  */
 import { randomBytes } from 'node:crypto'
-import { mkdir, stat } from 'node:fs/promises'
 import { basename, dirname, join, resolve } from 'node:path'
 import { STORAGE } from '../../protocol/limits.ts'
 import { Secret } from '../../protocol/secret.ts'
 import { FileError, naming, systemCode } from './file-error.ts'
-import { diskFileSystem as fs } from './fs.ts'
+import { diskFileSystem, type FileStat, type FileSystem } from './fs.ts'
 
 /** Where things stand in a home folder. */
 export interface Home {
@@ -24,15 +23,14 @@ export interface Home {
 }
 
 /** Makes the home folder with its subfolders, for this user alone. FileError INSECURE when others can enter an existing one. */
-export async function prepareHome(dir: string): Promise<Home> {
+export async function prepareHome(dir: string, fs: FileSystem = diskFileSystem): Promise<Home> {
   const home = resolve(dir)
   await naming('preparing the home folder', home, async () => {
-    await mkdir(home, { recursive: true, mode: 0o700 }).catch((error: unknown) => {
-      if (systemCode(error) === 'EEXIST') throw new FileError('IO', `the home ${home} is not a folder`, { path: home })
-      throw error
-    })
-    await assertPrivate(home, 'folder')
-    for (const folder of ['blocks', 'tmp', 'quarantine']) await mkdir(join(home, folder), { recursive: true, mode: 0o700 })
+    await makeFolders(fs, home)
+    await assertPrivate(fs, home)
+    // Whatever will be in it is as lasting as its own name: once, before anything is put there.
+    if ((await kindOf(fs, join(home, 'blocks'))) === null) await syncAncestors(fs, home)
+    for (const folder of ['blocks', 'tmp', 'quarantine']) await ensureFolder(fs, join(home, folder))
     await fs.syncDirectory(home)
   })
   return {
@@ -48,9 +46,9 @@ export async function prepareHome(dir: string): Promise<Home> {
 export const httpTokenFile = (dir: string): string => join(resolve(dir), 'http-token')
 
 /** The secret of `sizeBytes` random bytes kept as HOME/name; created at first use. FileError CORRUPT when its size is wrong. */
-export async function loadOrCreateSecret(home: Home, name: string, sizeBytes: number): Promise<Secret> {
+export async function loadOrCreateSecret(home: Home, name: string, sizeBytes: number, fs: FileSystem = diskFileSystem): Promise<Secret> {
   const path = join(home.dir, name)
-  const bytes = await readOrCreateFile(path, async () => new Uint8Array(randomBytes(sizeBytes)))
+  const bytes = await readOrCreateFile(path, async () => new Uint8Array(randomBytes(sizeBytes)), fs)
   if (bytes.length !== sizeBytes) {
     throw new FileError('CORRUPT', `${path} holds ${bytes.length} bytes, expected ${sizeBytes}: restore it from a backup`, { path })
   }
@@ -59,17 +57,24 @@ export async function loadOrCreateSecret(home: Home, name: string, sizeBytes: nu
 
 /** The bytes of a private file (mode 0600); when it is missing, what `make` gives is stored first. It exists whole or not at all, and
  *  where two processes create it at once both get the bytes of the one that was first. */
-export async function readOrCreateFile(path: string, make: () => Promise<Uint8Array>): Promise<Uint8Array> {
-  const found = await naming('reading', path, () => readPrivate(path))
-  if (found !== null) return found
+export async function readOrCreateFile(
+  path: string,
+  make: () => Promise<Uint8Array>,
+  fs: FileSystem = diskFileSystem,
+): Promise<Uint8Array> {
+  const found = await naming('reading', path, () => readPrivate(fs, path))
+  if (found !== null) {
+    await naming('clearing leftovers of', path, () => clearTemporaries(fs, path))
+    return found
+  }
   const bytes = await make()
-  await naming('writing', path, () => createDurably(path, bytes))
-  const stored = await naming('reading', path, () => readPrivate(path))
+  await naming('writing', path, () => createDurably(fs, path, bytes))
+  const stored = await naming('reading', path, () => readPrivate(fs, path))
   if (stored === null) throw new FileError('NOT_FOUND', `${path} vanished while it was created`, { path })
   return stored
 }
 
-async function readPrivate(path: string): Promise<Uint8Array | null> {
+async function readPrivate(fs: FileSystem, path: string): Promise<Uint8Array | null> {
   try {
     const file = await fs.open(path, 'read')
     try {
@@ -90,11 +95,11 @@ async function readPrivate(path: string): Promise<Uint8Array | null> {
   }
 }
 
-async function createDurably(path: string, bytes: Uint8Array): Promise<void> {
+async function createDurably(fs: FileSystem, path: string, bytes: Uint8Array): Promise<void> {
   const folder = dirname(path)
-  const prefix = `.${basename(path)}.`
-  const temporary = join(folder, `${prefix}${randomBytes(16).toString('hex')}.tmp`)
+  const temporary = join(folder, `${temporaryPrefix(path)}${randomBytes(16).toString('hex')}.tmp`)
   const file = await fs.open(temporary, 'create', 0o600)
+  let isPublished = false
   try {
     try {
       await file.write(bytes, 0)
@@ -102,33 +107,89 @@ async function createDurably(path: string, bytes: Uint8Array): Promise<void> {
     } finally {
       await file.close()
     }
-    await publish(temporary, path)
+    isPublished = await publish(fs, temporary, path)
+    await clearTemporaries(fs, path)
+    await fs.syncDirectory(folder)
   } catch (error) {
+    // What could not be synced may be gone tomorrow, so nobody may find it here today.
+    if (isPublished) await fs.remove(path, 'tree')
     await fs.remove(temporary, 'tree')
     throw error
   }
-  // A run that was killed in the middle leaves a file that nobody ever used; it may hold a secret, so it does not stay.
-  for (const name of await fs.list(folder))
-    if (name.startsWith(prefix) && name.endsWith('.tmp')) await fs.remove(join(folder, name), 'tree')
-  await fs.syncDirectory(folder)
 }
 
-async function publish(temporary: string, path: string): Promise<void> {
+const temporaryPrefix = (path: string): string => `.${basename(path)}.`
+
+// A run that was killed in the middle leaves a file that nobody ever used; it may hold a secret, so it does not stay.
+async function clearTemporaries(fs: FileSystem, path: string): Promise<void> {
+  const [folder, prefix] = [dirname(path), temporaryPrefix(path)]
+  for (const name of await fs.list(folder))
+    if (name.startsWith(prefix) && name.endsWith('.tmp')) await fs.remove(join(folder, name), 'tree')
+}
+
+/** Whether `path` is ours now; false where another process was first. */
+async function publish(fs: FileSystem, temporary: string, path: string): Promise<boolean> {
+  let isOurs = true
   try {
     // A link, unlike a rename, never replaces what another process has just stored there.
     await fs.link(temporary, path)
   } catch (error) {
     const code = systemCode(error) ?? ''
-    if (['EPERM', 'ENOTSUP', 'EOPNOTSUPP', 'ENOSYS'].includes(code)) return fs.rename(temporary, path)
+    if (['EPERM', 'ENOTSUP', 'EOPNOTSUPP', 'ENOSYS'].includes(code)) {
+      await fs.rename(temporary, path)
+      return true
+    }
     // Both mean that another one was first: its file stands there, or it has cleared ours away after publishing its own.
     if (code !== 'EEXIST' && code !== 'ENOENT') throw error
+    isOurs = false
   }
   await fs.remove(temporary, 'tree')
+  return isOurs
 }
 
-async function assertPrivate(path: string, what: string): Promise<void> {
-  const stats = await stat(path)
-  if (!stats.isDirectory()) throw new FileError('UNSAFE', `${path} is not a ${what}`, { path })
+async function kindOf(fs: FileSystem, path: string): Promise<FileStat['kind'] | null> {
+  try {
+    return (await fs.lstat(path)).kind
+  } catch (error) {
+    if (systemCode(error) === 'ENOENT') return null
+    throw error
+  }
+}
+
+async function ensureFolder(fs: FileSystem, path: string): Promise<void> {
+  try {
+    await fs.mkdir(path, 0o700)
+  } catch (error) {
+    if (systemCode(error) !== 'EEXIST') throw error
+  }
+}
+
+async function makeFolders(fs: FileSystem, path: string): Promise<void> {
+  try {
+    await ensureFolder(fs, path)
+  } catch (error) {
+    if (systemCode(error) !== 'ENOENT' || dirname(path) === path) throw error
+    await makeFolders(fs, dirname(path))
+    await ensureFolder(fs, path)
+  }
+}
+
+async function syncAncestors(fs: FileSystem, path: string): Promise<void> {
+  for (let folder = path; folder !== dirname(folder); ) {
+    folder = dirname(folder)
+    try {
+      await fs.syncDirectory(folder)
+    } catch (error) {
+      // Not ours to open, so not ours to have made, nor anything above it; or of a kind that cannot be synced.
+      if (['EACCES', 'EPERM', 'EROFS', 'EINVAL'].includes(systemCode(error) ?? '')) return
+      throw error
+    }
+  }
+}
+
+async function assertPrivate(fs: FileSystem, path: string): Promise<void> {
+  const stats = await fs.lstat(await fs.realpath(path))
+  if (stats.kind !== 'folder') throw new FileError('IO', `the home ${path} is not a folder`, { path })
   if (process.platform === 'win32') return
   if (stats.uid !== process.geteuid?.()) throw new FileError('INSECURE', `${path} belongs to another user: choose another home`, { path })
   if ((stats.mode & 0o077) !== 0) throw insecure(path, '700')
