@@ -26,7 +26,6 @@ import type { Holding } from './jobs/holding.ts'
 import { Keeping } from './jobs/keeping.ts'
 import { Pins } from './jobs/pins.ts'
 import { ResumedSeeds } from './jobs/resume.ts'
-import { seedJob } from './jobs/seed.ts'
 import { shareJob } from './jobs/share.ts'
 import { Sources } from './jobs/sources.ts'
 import { SwarmHost } from './jobs/swarm-host.ts'
@@ -277,7 +276,7 @@ class RunningNode implements ShoalNode {
     return {
       share: (request, onEvent, signal) => this.#job('share', signal, (inner) => shareJob(env, request, onEvent, inner)),
       get: (request, onEvent, signal) => this.#job('get', signal, (inner) => getJob(env, request, onEvent, inner)),
-      seed: (request, onEvent, signal) => this.#job('seed', signal, (inner) => seedJob(env, request, onEvent, inner)),
+      seed: (request, onEvent, signal) => this.#job('seed', signal, (inner) => this.#resumed.seed(request, onEvent, inner)),
       cat: (request, onEvent, signal) => this.#stream('cat', signal, (inner) => catJob(env, request, onEvent, inner)),
       list: (request, onEvent, signal) => this.#stream('list', signal, (inner) => listJob(env, request, onEvent, inner)),
       unseed: (request, signal) =>

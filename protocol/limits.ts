@@ -425,6 +425,8 @@ export const NODE = {
   jobsMax: 64,
   /** Shares at a time that go on by themselves after a restart; the others follow. */
   resumedSeedsMax: 64,
+  /** After the disk has stopped one. */
+  resumedRetryMs: 60_000,
   /** Blocks that nobody needs are looked for so long after the start, and so long after the last time. */
   gcFirstMs: 600_000,
   gcAgainMs: 86_400_000,
@@ -451,6 +453,9 @@ export const STORAGE = {
   /** Notes of libp2p on peers that are kept in memory: some hundred bytes each, as many as are ever connected. */
   hintsMax: 1_024,
   hintsWrittenMs: 5_000,
+  /** Kept for the records when the disk is full: some ten thousand changes. Looked after no oftener than so. */
+  reserveBytes: 4 * MIB,
+  reserveTriedMs: 10_000,
   /** Rows or operations in one message to the records worker. */
   recordBatchMax: 256,
   secretFileBytesMax: 64 * KIB,

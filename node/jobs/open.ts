@@ -196,7 +196,8 @@ export async function checkSpace(env: JobEnvironment, live: LiveShare): Promise<
   const { bavail, bsize } = await statfs(env.home)
   const freeBytes = bavail * bsize
   if (missingBytes + STORAGE.freeBytesKept <= freeBytes) return
-  throw new FileError('NO_SPACE', `the home folder needs ${missingBytes} bytes for sealed blocks and has ${freeBytes} free`, {
+  const [needed, free] = [missingBytes + STORAGE.freeBytesKept, freeBytes].map((bytes) => Math.ceil(bytes / 2 ** 20))
+  throw new FileError('NO_SPACE', `disk full: the home folder needs ${needed} MiB for sealed blocks and has ${free} MiB free`, {
     path: env.home,
   })
 }

@@ -2,11 +2,19 @@
  * The thread that owns the records' SQLite file: opens and locks it, brings its tables up to date, answers requests in order.
  *
  * Requests that arrived together are one transaction, so that many small writes of libp2p cost one sync; no reply leaves before that
- * is committed. After a failed sync nothing is acknowledged any more until the node is started anew.
+ * is committed. When the disk is full the reserve makes room for it once. After a failed sync the connection is given up: nothing is
+ * acknowledged until the file was opened anew and all that its log holds was written to the file itself and synced.
+ *
+ * Why a power cut loses nothing: with synchronous FULL each commit syncs the log before it returns, every frame of the log carries a
+ * checksum over all before it, and a torn or stale end of it is left out when the file is opened.
  */
+
+import { accessSync, constants } from 'node:fs'
+import { dirname, join } from 'node:path'
 import type { DatabaseSync, SQLInputValue, StatementSync } from 'node:sqlite'
 import { parentPort, workerData } from 'node:worker_threads'
 import type { KeepingRow, RecordReply, RecordRequest, ShareRow } from './records-messages.ts'
+import { Reserve } from './records-reserve.ts'
 
 // Early releases of Node 24 print one warning when SQLite is first loaded; only that one is kept back.
 const emitWarning = process.emitWarning
@@ -50,8 +58,8 @@ const SHARE_COLUMNS = [
 
 class Refused extends Error {
   readonly code: string
-  constructor(code: string, message: string) {
-    super(message)
+  constructor(code: string, message: string, options?: ErrorOptions) {
+    super(message, options)
     this.code = code
   }
 }
@@ -59,17 +67,27 @@ class Refused extends Error {
 function open(file: string): DatabaseSync {
   const { DatabaseSync } = process.getBuiltinModule('node:sqlite')
   const db = new DatabaseSync(file)
+  try {
+    bringUpToDate(db)
+    return db
+  } catch (error) {
+    db.close() // a connection left half-open would stand in the way of the next one
+    throw error
+  }
+}
+
+function bringUpToDate(db: DatabaseSync): void {
   db.exec('PRAGMA locking_mode = EXCLUSIVE; PRAGMA synchronous = FULL; PRAGMA secure_delete = ON')
   // The first transaction takes the lock, and exclusive mode keeps it; setting WAL is part of that.
   db.exec('PRAGMA journal_mode = WAL; BEGIN EXCLUSIVE')
   const version = Number(db.prepare('PRAGMA user_version').get()?.user_version)
   if (version > MIGRATIONS.length) {
-    db.close()
     throw new Refused('NEWER', `the records are of version ${version}, this Shoal knows ${MIGRATIONS.length}: use a newer Shoal`)
   }
   for (const step of MIGRATIONS.slice(version)) db.exec(step)
-  db.exec(`PRAGMA user_version = ${MIGRATIONS.length}; COMMIT`)
-  return db
+  // Only where it changes: a node must be able to start on a full disk.
+  if (version < MIGRATIONS.length) db.exec(`PRAGMA user_version = ${MIGRATIONS.length}`)
+  db.exec('COMMIT')
 }
 
 /** Answers single requests; all statements are prepared once. */
@@ -155,7 +173,7 @@ const CODES: Record<number, [string, string]> = {
   5: ['LOCKED', 'another Shoal is running on this home folder'],
   8: ['DENIED', 'the file system is read-only'],
   11: ['CORRUPT', 'the file is damaged'],
-  13: ['NO_SPACE', 'disk full'],
+  13: ['NO_SPACE', 'disk full; free some space, then try again'],
   14: ['DENIED', 'the file cannot be opened'],
   26: ['CORRUPT', 'the file is damaged'],
 }
@@ -173,15 +191,20 @@ interface Received {
 }
 
 class Service {
-  readonly #db: DatabaseSync
-  readonly #tables: Tables
+  readonly #file: string
+  readonly #reserve: Reserve
   readonly #reply: (reply: RecordReply) => void
+  #db: DatabaseSync
+  #tables: Tables
   #batch: Received[] = []
   #isBroken = false
 
-  constructor(db: DatabaseSync, reply: (reply: RecordReply) => void) {
-    this.#db = db
-    this.#tables = new Tables(db)
+  constructor(file: string, reply: (reply: RecordReply) => void) {
+    this.#file = file
+    this.#db = open(file)
+    this.#tables = new Tables(this.#db)
+    this.#reserve = new Reserve(join(dirname(file), 'reserve'))
+    this.#reserve.keep()
     this.#reply = reply
   }
 
@@ -193,15 +216,58 @@ class Service {
   #flush(): void {
     const batch = this.#batch
     this.#batch = []
-    for (const reply of this.#isBroken ? batch.map(({ id }) => this.#broken(id)) : this.#transact(batch)) this.#reply(reply)
+    for (const reply of this.#answerAll(batch)) this.#reply(reply)
     if (!batch.some(({ request }) => request.op === 'close')) return
-    this.#db.close()
+    if (this.#db.isOpen) this.#db.close()
     // Nothing else keeps this thread alive.
     parentPort?.close()
   }
 
-  #broken(id: number): RecordReply {
-    return { id, ok: false, code: 'IO', message: 'records: stopped after a failed write; start the node anew' }
+  #answerAll(batch: Received[]): RecordReply[] {
+    try {
+      if (this.#isBroken) this.#mend()
+      return this.#transactWithReserve(batch)
+    } catch (error) {
+      // A failed write or sync leaves open what the disk holds; a full disk does not.
+      if (refusal(0, error).code === 'IO') this.#isBroken = true
+      return batch.map(({ id, request }) => this.#readOnly(id, request) ?? refusal(id, error))
+    }
+  }
+
+  /** What was committed can be read though nothing can be written; null for a request that changes something. */
+  #readOnly(id: number, request: RecordRequest): RecordReply | null {
+    if (!/^(get|list)/.test(request.op) || !this.#db.isOpen) return null
+    try {
+      return { id, ok: true, value: this.#tables.answer(request) }
+    } catch {
+      return null // the error of the write says more
+    }
+  }
+
+  /** After a failed sync the system may take lost pages of the log for written, so nothing is appended to that log any more: closing
+   *  or, where that fails, the checkpoint writes what was committed to the file itself, and the next log begins from nothing. */
+  #mend(): void {
+    try {
+      accessSync(dirname(this.#file), constants.W_OK)
+    } catch (cause) {
+      throw new Refused('DENIED', 'records: the file system is read-only', { cause })
+    }
+    if (this.#db.isOpen) this.#db.close()
+    this.#db = open(this.#file)
+    this.#tables = new Tables(this.#db)
+    if (this.#db.prepare('PRAGMA wal_checkpoint(TRUNCATE)').get()?.busy !== 0) throw new Refused('IO', 'records: the disk fails')
+    this.#isBroken = false
+  }
+
+  #transactWithReserve(batch: Received[]): RecordReply[] {
+    try {
+      const replies = this.#transact(batch)
+      this.#reserve.keep()
+      return replies
+    } catch (error) {
+      if (refusal(0, error).code !== 'NO_SPACE' || !this.#reserve.release()) throw error
+      return this.#transact(batch)
+    }
   }
 
   #transact(batch: Received[]): RecordReply[] {
@@ -212,10 +278,7 @@ class Service {
       return replies
     } catch (error) {
       if (this.#db.isTransaction) this.#db.exec('ROLLBACK')
-      const replies = batch.map(({ id }) => refusal(id, error))
-      // A failed sync leaves open what the disk holds; a full disk does not.
-      this.#isBroken = replies[0]?.code === 'IO'
-      return replies
+      throw error
     }
   }
 
@@ -223,9 +286,10 @@ class Service {
     try {
       return { id, ok: true, value: this.#tables.answer(request) }
     } catch (error) {
-      // Some failures roll the whole transaction back; then nothing of this batch may be acknowledged.
-      if (!this.#db.isTransaction) throw error
-      return refusal(id, error)
+      // Some failures roll the whole transaction back; then nothing of this batch may be acknowledged. Nor may it after one of the disk.
+      const refused = refusal(id, error)
+      if (!this.#db.isTransaction || refused.code === 'IO' || refused.code === 'NO_SPACE') throw error
+      return refused
     }
   }
 }
@@ -233,7 +297,7 @@ class Service {
 const port = parentPort
 if (port === null) throw new Error('records-worker.ts runs as a worker only')
 try {
-  const service = new Service(open(workerData.file), (reply) => port.postMessage(reply))
+  const service = new Service(workerData.file, (reply) => port.postMessage(reply))
   port.on('message', (received: Received) => service.receive(received))
   port.postMessage({ id: 0, ok: true, value: null })
 } catch (error) {

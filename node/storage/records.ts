@@ -92,38 +92,30 @@ async function createFile(file: string): Promise<void> {
   })
 }
 
-/** Sends requests to the worker, at most so many at once, and matches the replies. */
+/** Sends requests to the worker, at most so many at once, and matches the replies. A worker that ended by itself fails what it was
+ *  asked; the next request starts another one. */
 export class RecordsWorker {
   readonly opened: Promise<void>
-  readonly #worker: Worker
+  readonly #file: string
+  readonly #log: Log
   readonly #turns = new Turns(STORAGE.recordRequestsMax, STORAGE.recordRequestsWaitingMax)
-  readonly #pending = new Map<number, { resolve: (value: unknown) => void; reject: (error: Error) => void }>()
-  readonly #exited: Promise<void>
-  #nextId = 1
-  #failure: FileError | null = null
+  #thread: RecordsThread
   #isClosing = false
 
   constructor(file: string, log: Log) {
-    // Node runs the source as it is, and the compiled form beside this file's compiled form.
-    const ending = import.meta.url.endsWith('.ts') ? 'ts' : 'js'
-    const script = new URL(`./records-worker.${ending}`, import.meta.url)
-    // Flags of the main thread (--input-type, --test, ...) mean nothing to it.
-    this.#worker = new Worker(script, { workerData: { file }, name: 'records', execArgv: [] })
-    this.opened = new Promise((resolve, reject) => this.#pending.set(0, { resolve: () => resolve(), reject }))
-    this.#worker.on('message', (reply: RecordReply) => this.#settle(reply))
-    this.#worker.on('error', (error) => this.#fail(new FileError('IO', 'the records worker failed', { cause: error }), log))
-    this.#exited = new Promise((resolve) => {
-      this.#worker.once('exit', () => {
-        this.#fail(new FileError('CLOSED', 'the records are closed'), log)
-        resolve()
-      })
-    })
+    this.#file = file
+    this.#log = log
+    this.#thread = new RecordsThread(file)
+    this.opened = this.#thread.opened
   }
 
   /** Asks the worker; `transfer` are buffers of the request that may move there. */
   async ask<T>(request: RecordRequest, transfer: ArrayBuffer[] = [], signal: AbortSignal = NEVER): Promise<T> {
     if (this.#isClosing) throw new FileError('CLOSED', 'the records are closed')
-    return this.#turns.run(signal, () => this.#send<T>(request, transfer))
+    return this.#turns.run(signal, async () => {
+      await this.#revive()
+      return await this.#thread.send<T>(request, transfer)
+    })
   }
 
   async close(): Promise<void> {
@@ -131,13 +123,58 @@ export class RecordsWorker {
       this.#isClosing = true
       await this.#turns.whenIdle()
       // When the worker has ended by itself there is nothing left to close.
-      if (this.#failure === null) await this.#send<null>({ op: 'close' }, [])
+      if (!this.#thread.hasEnded) await this.#thread.send<null>({ op: 'close' }, []).catch(() => {})
     }
-    await this.#exited
+    await this.#thread.exited
   }
 
-  #send<T>(request: RecordRequest, transfer: ArrayBuffer[]): Promise<T> {
-    if (this.#failure !== null) return Promise.reject(this.#failure)
+  async #revive(): Promise<void> {
+    if (this.#thread.hasEnded) {
+      const ended = this.#thread
+      // The lock goes with the old thread; no other one may begin before.
+      await ended.exited
+      if (this.#thread === ended) {
+        this.#log.error('the records worker ended and is started again', { error: ended.failure })
+        this.#thread = new RecordsThread(this.#file)
+      }
+    }
+    await this.#thread.opened
+  }
+}
+
+/** One worker thread, from its start to its end. */
+class RecordsThread {
+  readonly opened: Promise<void>
+  readonly exited: Promise<void>
+  failure: FileError | null = null
+  readonly #worker: Worker
+  readonly #pending = new Map<number, { resolve: (value: unknown) => void; reject: (error: Error) => void }>()
+  #nextId = 1
+
+  constructor(file: string) {
+    // Node runs the source as it is, and the compiled form beside this file's compiled form.
+    const ending = import.meta.url.endsWith('.ts') ? 'ts' : 'js'
+    const script = new URL(`./records-worker.${ending}`, import.meta.url)
+    // Flags of the main thread (--input-type, --test, ...) mean nothing to it.
+    this.#worker = new Worker(script, { workerData: { file }, name: 'records', execArgv: [] })
+    this.opened = new Promise((resolve, reject) => this.#pending.set(0, { resolve: () => resolve(), reject }))
+    this.opened.catch(() => {}) // told to each who waits for it
+    this.#worker.on('message', (reply: RecordReply) => this.#settle(reply))
+    this.#worker.on('error', (error) => this.#fail(new FileError('IO', 'the records worker failed: try again', { cause: error })))
+    this.exited = new Promise((resolve) => {
+      this.#worker.once('exit', () => {
+        this.#fail(new FileError('IO', 'the records worker ended: try again'))
+        resolve()
+      })
+    })
+  }
+
+  get hasEnded(): boolean {
+    return this.failure !== null
+  }
+
+  send<T>(request: RecordRequest, transfer: ArrayBuffer[]): Promise<T> {
+    if (this.failure !== null) return Promise.reject(this.failure)
     const id = this.#nextId
     this.#nextId += 1
     return new Promise<T>((resolve, reject) => {
@@ -154,10 +191,9 @@ export class RecordsWorker {
     else waiting?.reject(new FileError(reply.code as FileCode, reply.message))
   }
 
-  #fail(error: FileError, log: Log): void {
-    if (this.#failure === null) this.#failure = error
-    if (!this.#isClosing && this.#pending.size > 0) log.error('the records worker ended', { error, waiting: this.#pending.size })
-    for (const { reject } of this.#pending.values()) reject(error)
+  #fail(error: FileError): void {
+    this.failure ??= error
+    for (const { reject } of this.#pending.values()) reject(this.failure)
     this.#pending.clear()
   }
 }
