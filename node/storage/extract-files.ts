@@ -6,7 +6,7 @@
  * program of the same user that races us between that check and the opening is beyond what the system lets us prevent.)
  */
 import { randomBytes } from 'node:crypto'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { FormatError } from '../../protocol/errors.ts'
 import { STORAGE } from '../../protocol/limits.ts'
 import type { Plan } from './extract-plan.ts'
@@ -43,10 +43,12 @@ export class PartFolder {
   /** Makes the output folder where it is missing, clears parts of the same tag that an interrupted run left, and makes a new one. */
   static async make(fs: FileSystem, plan: Plan, target: Target, tag: string): Promise<PartFolder> {
     let made = target.existing
+    // A run that was killed may have made it and not synced its name; nothing below is more lasting than that.
+    await ignoring(['EACCES', 'EPERM', 'EROFS', 'EINVAL'], fs.syncDirectory(dirname(made)))
     for (const name of target.missing) {
       const parent = made
       made = join(parent, name)
-      await ignoring('EEXIST', fs.mkdir(made, 0o777))
+      await ignoring(['EEXIST'], fs.mkdir(made, 0o777))
       await fs.syncDirectory(parent)
     }
     await assertReal(fs, target.dir)
@@ -113,14 +115,15 @@ export class PartFolder {
     await this.#close(file)
     if (!this.#created.has(file)) return
     await assertReal(this.#fs, this.#folderPath(this.#plan.dirOf(file)))
-    await ignoring('ENOENT', this.#fs.remove(this.pathOf(file), 'file'))
+    await ignoring(['ENOENT'], this.#fs.remove(this.pathOf(file), 'file'))
   }
 
   /** Removes the whole part folder. When something else was put in its place, that goes, and what it points to stays. */
   async remove(): Promise<void> {
     await this.closeAll().catch(() => {})
-    await this.#fs.remove(this.path, 'tree')
+    // Where that fails it is a leftover like any other, for the next extraction to clear.
     live.delete(this.path)
+    await this.#fs.remove(this.path, 'tree')
   }
 
   async #makeFolder(dir: number): Promise<void> {
@@ -178,11 +181,11 @@ export async function assertReal(fs: FileSystem, path: string): Promise<void> {
   throw new FileError('UNSAFE', `${showPath(path)} was replaced by a symbolic link, which is never followed`, { path })
 }
 
-/** Waits for `work`; a failure with this system code counts as success. */
-export async function ignoring(code: string, work: Promise<void>): Promise<void> {
+/** Waits for `work`; a failure with one of these system codes counts as success. */
+async function ignoring(codes: string[], work: Promise<void>): Promise<void> {
   try {
     await work
   } catch (error) {
-    if (systemCode(error) !== code) throw error
+    if (!codes.includes(systemCode(error) ?? '')) throw error
   }
 }

@@ -1,11 +1,11 @@
 /**
  * The last step of extraction: moves finished files from the part folder to their places, without overwriting anything.
  *
- * A file gets its final name as a second link, which fails where anything stands; a folder is renamed onto an empty one that we have
- * just made. With `force`, files replace files and folders are merged; a symlink in a place is an error even then.
+ * A file gets its final name as a second link, which fails where anything stands; a folder is renamed
+ * to where nothing stands. With `force`, files replace files and folders are merged; a symlink in a place is an error even then.
  */
 import { join } from 'node:path'
-import { assertReal, ignoring } from './extract-files.ts'
+import { assertReal } from './extract-files.ts'
 import { assertKind, lookAt } from './extract-target.ts'
 import { FileError, showPath, systemCode } from './file-error.ts'
 import type { FileSystem } from './fs.ts'
@@ -53,22 +53,19 @@ async function moveWithoutLinks(fs: FileSystem, source: string, place: string): 
   await fs.rename(source, place)
 }
 
+// In one step, so that no crash leaves an empty folder in the place. Should something come up there after the look, the system refuses
+// all but an empty folder, in which nothing is lost.
 async function moveFolder(fs: FileSystem, source: string, place: string, force: boolean): Promise<void> {
-  try {
-    await fs.mkdir(place, 0o700)
-  } catch (error) {
-    if (systemCode(error) !== 'EEXIST') throw error
-    if (!force) throw exists(place, error)
-    assertKind(place, await fs.lstat(place), 'folder')
+  const found = await lookAt(fs, place)
+  if (found !== null) {
+    if (!force) throw exists(place, undefined)
+    assertKind(place, found, 'folder')
     await moveInto(fs, source, place, force)
     return fs.remove(source, 'folder')
   }
-  // Windows renames onto nothing only.
-  if (process.platform === 'win32') await fs.remove(place, 'folder')
   try {
     await fs.rename(source, place)
   } catch (error) {
-    await ignoring('ENOTEMPTY', fs.remove(place, 'folder')).catch(() => {})
     throw ['ENOTEMPTY', 'EEXIST', 'ENOTDIR'].includes(systemCode(error) ?? '') ? exists(place, error) : error
   }
 }

@@ -8,7 +8,7 @@ import { join } from 'node:path'
 import { corruptFiles, storedFiles } from '../kit/stored.ts'
 
 const IN_HOME =
-  /^(blocks|config\.json|daemon\.log|delete-log|home-version|identity|node-secret|quarantine|records\.db(-wal|-shm|-journal)?|tmp|version)$/
+  /^(blocks|config\.json|daemon\.log|delete-log|home-version|identity|node-secret|quarantine|reserve|sources|records\.db(-wal|-shm|-journal)?|tmp|version)$/
 
 /** Every fault of a home at rest, in words; none when it is sound. */
 export async function faultsOf(home: string): Promise<string[]> {

@@ -33,6 +33,7 @@ async function main(): Promise<number> {
   const tell = (tally: Tally): void => {
     rows.push(tally)
     process.stderr.write(`${tally.name}: ${tally.killed} of ${tally.points} killed, ${tally.faults.length} faults\n`)
+    for (const fault of tally.faults.slice(0, 5)) process.stderr.write(`  ${fault}\n`)
   }
   const stage = new Stage()
   try {

@@ -1,5 +1,6 @@
 /** What the trials share: a temporary folder, sources to share, homes to copy, and one node that serves. */
-import { cpSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { execFileSync } from 'node:child_process'
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { loadConfig } from '../../node/config.ts'
@@ -40,7 +41,7 @@ export class Stage {
   /** A fresh place, with a copy of a folder where one is given. */
   copy(of: string | null): string {
     const path = this.path(`copy-${this.#copies++}`)
-    if (of !== null) cpSync(of, path, { recursive: true, preserveTimestamps: true, mode: 0 })
+    if (of !== null) execFileSync('cp', ['-a', of, path]) // with its modes: a home is its user's alone
     return path
   }
 
@@ -51,7 +52,10 @@ export class Stage {
   /** A node in this process that serves shares of these folders. */
   async seeder(folders: string[]): Promise<{ addresses: string[]; links: string[] }> {
     const overrides = { network: this.network, listen: ['/ip4/127.0.0.1/tcp/0'], bootstrap: [], mdns: false }
-    const node = await openNode(await loadConfig({ home: this.path('seeder'), overrides }), { oneShot: false, log: silentLog })
+    const node = await openNode(await loadConfig({ home: this.path(`seeder-${this.#nodes.length}`), overrides }), {
+      oneShot: false,
+      log: silentLog,
+    })
     this.#nodes.push(node)
     const links: string[] = []
     for (const folder of folders) {

@@ -3,7 +3,8 @@
  *
  * The rules are the weakest that a POSIX file system may keep. Of what was not synced each change survives or not by itself: data
  * may be lost, kept, or torn at sectors; a size may stay without its data, over old bytes of the disk; of the changes to one name a
- * first part survives, and different names know nothing of each other, not even the two of one rename. A failed sync keeps any part
+ * first part survives, and different names know nothing of each other, not even the two of one rename (only a folder is never in two
+ * places). A failed sync keeps any part
  * of a file's data, or of the names of files in a folder, and forgets about the rest: a second sync succeeds and saves none of it.
  */
 import type { Random } from '../sim/crowd/random.ts'
@@ -100,6 +101,8 @@ export class SimFolder {
   readonly kind = 'folder'
   readonly mode: number
   readonly id: number
+  /** Where it was put last. */
+  parent: SimFolder | null = null
   /** As every program sees it. */
   entries = new Map<string, SimNode>()
   #durable = new Map<string, SimNode>()
@@ -114,6 +117,7 @@ export class SimFolder {
   set(name: string, node: SimNode | null): void {
     if (node === null) this.entries.delete(name)
     else this.entries.set(name, node)
+    if (node?.kind === 'folder') node.parent = this
     this.#pending.push({ name, node })
   }
 
@@ -132,17 +136,26 @@ export class SimFolder {
     this.#pending = folders
   }
 
-  /** `seen` are the folders met so far: one that survived in two places, by half a rename, stays in one of them. */
+  /** `seen` is all that was met so far: what has two names is cut once. */
   cut(random: Random, fate: Fate, seen: Set<SimNode> = new Set()): void {
     this.#keepSome(random, fate)
     for (const [name, node] of this.#durable) {
-      if (node.kind === 'folder' && seen.has(node)) this.#durable.delete(name)
-      if (seen.has(node)) continue
-      seen.add(node)
-      if (node.kind === 'file') node.cut(random, fate)
-      else node.cut(random, fate, seen)
+      // The place that a folder was moved to, where that survived, is the only one.
+      if (node.kind === 'folder' && node.parent !== null && node.parent !== this && node.parent.#holds(node, random, fate))
+        this.#durable.delete(name)
+      else if (!seen.has(node)) {
+        seen.add(node)
+        if (node.kind === 'file') node.cut(random, fate)
+        else node.cut(random, fate, seen)
+      }
     }
+    for (const node of this.#durable.values()) if (node.kind === 'folder') node.parent = this
     this.entries = new Map(this.#durable)
+  }
+
+  #holds(node: SimNode, random: Random, fate: Fate): boolean {
+    this.#keepSome(random, fate)
+    return [...this.#durable.values()].includes(node)
   }
 
   #keepSome(random: Random, fate: Fate): void {

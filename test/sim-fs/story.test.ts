@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest'
 import { Random } from '../sim/crowd/random.ts'
 import { SimDisk, SimProcess } from './disk.ts'
+import { runExtractionStory } from './extraction-story.ts'
 import { keptSeeds } from './run.ts'
 import { runStory, type StoryOutcome } from './story.ts'
 
@@ -49,6 +50,21 @@ describe('a home folder on a disk that loses, tears and reorders what was not sy
     expect(await told(7)).toBe(await told(7))
     expect(await told(7)).not.toBe(await told(8))
   })
+})
+
+describe('a get on a disk that loses, tears and reorders what was not synced', () => {
+  it('has the whole folder in its place or nothing, and keeps what it acknowledged, with every one of 2000 seeds', async () => {
+    const happened = new Map<string, number>()
+    for (let seed = 1; seed <= 2_000; seed++) {
+      try {
+        for (const [what, count] of (await runExtractionStory(seed)).happened) happened.set(what, (happened.get(what) ?? 0) + count)
+      } catch (error) {
+        throw new Error(`seed ${seed}`, { cause: error })
+      }
+    }
+    for (const what of ['lostName', 'write ENOSPC', 'datasync EIO', 'syncDirectory EIO'])
+      expect(happened.get(what) ?? 0, what).toBeGreaterThan(5)
+  }, 240_000)
 })
 
 describe('the simulated disk itself', () => {
