@@ -6,7 +6,7 @@
 import { noise } from '@chainsafe/libp2p-noise'
 import { yamux } from '@chainsafe/libp2p-yamux'
 import { identify, identifyPush } from '@libp2p/identify'
-import type { Libp2p, PrivateKey } from '@libp2p/interface'
+import type { Libp2p, PrivateKey, Upgrader } from '@libp2p/interface'
 import type { KadDHT } from '@libp2p/kad-dht'
 import { mdns } from '@libp2p/mdns'
 import { ping } from '@libp2p/ping'
@@ -17,6 +17,7 @@ import { NETWORK, WAITS } from '../../protocol/limits.ts'
 import type { ConnectionLimits } from './connection-limits.ts'
 import type { DhtSet } from './dht.ts'
 import type { DialBudget } from './dial-budget.ts'
+import { FairReads, type ReadableSocket } from './fair-reads.ts'
 import type { Gater } from './gater.ts'
 import { NetworkError } from './network-error.ts'
 import { noiseCrypto } from './noise-crypto.ts'
@@ -79,16 +80,38 @@ export async function createNode(init: NodeInit): Promise<Libp2p> {
   }) as Promise<Libp2p>
 }
 
+/** The upgrader, which is handed each new socket: from then on its reads are counted. */
+function watching(upgrader: Upgrader, reads: FairReads): Upgrader {
+  const watch = (maConn: unknown): void => {
+    const { socket } = maConn as { socket?: ReadableSocket } // a public field of the transport's own connection; library-facts.test.ts holds it
+    if (socket !== undefined) reads.watch(socket)
+  }
+  return new Proxy(upgrader, {
+    get(target, name) {
+      const value: unknown = Reflect.get(target, name, target)
+      if (typeof value !== 'function') return value
+      if (name !== 'upgradeInbound' && name !== 'upgradeOutbound') return value.bind(target)
+      return (maConn: unknown, ...rest: unknown[]) => {
+        watch(maConn)
+        return Reflect.apply(value, target, [maConn, ...rest])
+      }
+    },
+  })
+}
+
 /** TCP whose dials are counted where the socket is opened: once each, whoever asked. */
 function budgetedTcp(budget: DialBudget): ReturnType<typeof tcp> {
   return (components) => {
     const transport = tcp()(components)
     const dial = transport.dial.bind(transport)
+    const createListener = transport.createListener.bind(transport)
+    const reads = new FairReads(NETWORK.readBytesPerTurn)
+    transport.createListener = (options) => createListener({ ...options, upgrader: watching(options.upgrader, reads) })
     transport.dial = async (address, options) => {
       const refusal = budget.refusal(address)
       if (refusal !== null) throw new NetworkError('BUDGET', refusal)
       budget.spend(address)
-      return dial(address, options)
+      return dial(address, { ...options, upgrader: watching(options.upgrader, reads) })
     }
     return transport
   }

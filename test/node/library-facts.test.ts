@@ -161,3 +161,21 @@ describe('kad-dht (dht-decode.ts, dht-guard.ts, dht.ts)', () => {
 })
 
 const bound = (target: object, value: unknown): unknown => (typeof value === 'function' ? value.bind(target) : value)
+
+test('a connection of the transport has its socket in a public field', async () => {
+  const { upgradeOutbound } = (dialer as unknown as { components: { upgrader: { upgradeOutbound(...all: unknown[]): Promise<unknown> } } })
+    .components.upgrader
+  expect(upgradeOutbound).toBeTypeOf('function')
+  const transport = tcp()((dialer as unknown as { components: Parameters<ReturnType<typeof tcp>>[0] }).components)
+  let given: unknown
+  const upgrader = {
+    upgradeOutbound: async (maConn: { socket: unknown; abort(error: Error): void }) => {
+      given = maConn.socket
+      maConn.abort(new Error('enough'))
+    },
+  }
+  const address = listener.getMultiaddrs()[0]!
+  await transport.dial(address, { upgrader, signal: patience() } as unknown as Parameters<typeof transport.dial>[1])
+  expect(given).toHaveProperty('pause')
+  expect(given).toHaveProperty('remotePort')
+})
