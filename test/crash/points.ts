@@ -6,7 +6,7 @@
 import { join } from 'node:path'
 import type { Order, Said, Step } from './one-shot.ts'
 import { blockNames, faultsOf, treeOf } from './oracle.ts'
-import { countPoints, type Ended, runOrder, runUntil, type Scope } from './processes.ts'
+import { type Ended, listPoints, runOrder, runUntil, type Scope } from './processes.ts'
 import type { Stage } from './stage.ts'
 import { Tally } from './tally.ts'
 
@@ -35,15 +35,15 @@ async function killAct(stage: Stage, act: Act, scope: Scope, every: number): Pro
     return { home, order: stage.order(home, act.steps(home), act.peers) }
   }
   const counted = make()
-  const { points, ended } = await countPoints(counted.order, scope)
-  const tally = new Tally(`${act.name}, ${scope === 'files' ? 'all files' : 'records'}`, points)
+  const { points, ended } = await listPoints(counted.order, scope)
+  const tally = new Tally(`${act.name}, ${scope === 'files' ? 'all files' : 'records'}`, points.length)
   if (!finished(ended)) tally.fault(`the run that counts did not end well: ${ended.stderr}`)
   stage.drop(counted.home)
   // From another one each time where not all are tried, so that repeated runs meet more of them.
-  const first = every === 1 ? 1 : 1 + Math.floor(Math.random() * every)
-  for (let point = first; point <= points; point += every) {
+  for (let i = Math.floor(Math.random() * Math.min(every, points.length)); i < points.length; i += every) {
+    const point = points[i]!
     const { home, order } = make()
-    tally.at(`point ${point}`)
+    tally.at(`before ${point.call} number ${point.nth}`)
     const killed = await runUntil(order, scope, point)
     if (killed.signal === 'SIGKILL') tally.killed++
     const again = await runOrder({ ...order, steps: [...order.steps, { do: 'list' }] })
@@ -118,11 +118,12 @@ async function makeActs(stage: Stage): Promise<Act[]> {
         for (const { code, message } of failures(again))
           if (code !== 'NOT_KEPT') tally.fault(`the repeated unseed failed: ${code} ${message}`)
         if (listed(again).length !== 1) tally.fault(`${listed(again).length} shares are listed instead of 1`)
+        // A start finishes in the background what the kill cut off, so there is time for that before the blocks are counted.
+        await expectReadable(stage, home, keptShare, tally)
         const names = new Set(await blockNames(home))
         const lost = keptNames.filter((name) => !names.has(name)).length
         if (lost > 0) tally.fault(`lost: ${lost} blocks of a share that is kept`)
         if (names.size - keptNames.length + lost > 0) tally.fault(`leftover: ${names.size - keptNames.length + lost} blocks of no share`)
-        await expectReadable(stage, home, keptShare, tally)
       },
     },
   ]

@@ -58,25 +58,38 @@ const straceArgs = (scope: Scope, home: string): string[] => {
   return ['-f', '-q', ...(scope === 'records' ? paths : []), '-e', 'signal=none', '-e', `trace=${CHANGES}`]
 }
 
-/** How many calls the busiest thread of an order makes: the highest number at which it can be killed. */
-export async function countPoints(order: Order, scope: Scope): Promise<{ points: number; ended: Ended }> {
+/** Before the `nth` time that one of the threads makes this call. */
+export interface Point {
+  call: string
+  nth: number
+}
+
+/** Every point at which an order can be killed, call by call: strace counts each call of each thread by itself. */
+export async function listPoints(order: Order, scope: Scope): Promise<{ points: Point[]; ended: Ended }> {
   const dir = mkdtempSync(join(tmpdir(), 'shoal-strace-'))
   try {
-    const run = await runOrder(order, { prefix: ['strace', '--seccomp-bpf', ...straceArgs(scope, order.home), '-o', join(dir, 'log')] })
-    const byThread = new Map<string, number>()
+    const prefix = ['strace', '--seccomp-bpf', ...straceArgs(scope, order.home), '-o', join(dir, 'log')]
+    const run = await runOrder(order, { prefix })
+    const counts = new Map<string, number>()
     for (const line of readFileSync(join(dir, 'log'), 'utf8').split('\n')) {
-      const thread = /^(\d+) +(?!<\.\.\.)[a-z]\w*\(/.exec(line)?.[1]
-      if (thread !== undefined) byThread.set(thread, (byThread.get(thread) ?? 0) + 1)
+      const [, thread, call] = /^(\d+) +([a-z]\w*)\(/.exec(line) ?? []
+      if (thread !== undefined) counts.set(`${call} ${thread}`, (counts.get(`${call} ${thread}`) ?? 0) + 1)
     }
-    return { points: Math.max(0, ...byThread.values()), ended: run }
+    const most = new Map<string, number>()
+    for (const [key, count] of counts) {
+      const call = key.split(' ')[0] ?? ''
+      most.set(call, Math.max(most.get(call) ?? 0, count))
+    }
+    const points = [...most].flatMap(([call, count]) => Array.from({ length: count }, (_, i) => ({ call, nth: i + 1 })))
+    return { points, ended: run }
   } finally {
     rmSync(dir, { recursive: true, force: true })
   }
 }
 
 // With --seccomp-bpf strace is quicker and injects no signals.
-/** Runs an order that is killed as one of its threads makes its `point`th call. */
-export async function runUntil(order: Order, scope: Scope, point: number): Promise<Ended> {
-  const inject = `inject=${CHANGES}:signal=SIGKILL:when=${point}`
+/** Runs an order that is killed at a point. */
+export async function runUntil(order: Order, scope: Scope, { call, nth }: Point): Promise<Ended> {
+  const inject = `inject=${call}:signal=SIGKILL:when=${nth}`
   return await runOrder(order, { prefix: ['strace', ...straceArgs(scope, order.home), '-o', '/dev/null', '-e', inject] })
 }

@@ -1,10 +1,10 @@
 /**
  * `npm run crash`: kills real nodes and looks at what is left. Needs Linux; the chosen points need strace (a Debian package).
  *
- *   npm run crash                  every 10th point of first start, share, get and unseed; 50 random kills; starts
+ *   npm run crash                  every 10th point of first start, share, get and unseed; 50 random kills; starts and stops
  *   npm run crash -- --all         every point; --every N: every Nth
  *   npm run crash -- --random N    N kills at random moments in a row on one home, and nothing else; --seed S
- *   npm run crash -- --pairs N     N times two daemons at once on one home, and nothing else
+ *   npm run crash -- --pairs N     N times two daemons at once on one home, and nothing else; --stops N: N orderly stops in transfers
  */
 import { parseArgs } from 'node:util'
 import { killAtPoints } from './points.ts'
@@ -12,6 +12,7 @@ import { hasStrace } from './processes.ts'
 import { killAtRandom } from './random-kills.ts'
 import { Stage } from './stage.ts'
 import { raceStarts, startWithMany } from './starts.ts'
+import { stopAtRandom } from './stops.ts'
 import { type Tally, tableOf } from './tally.ts'
 
 const EVERY = 10
@@ -25,10 +26,11 @@ async function main(): Promise<number> {
       every: { type: 'string', default: String(EVERY) },
       random: { type: 'string' },
       pairs: { type: 'string' },
+      stops: { type: 'string' },
       seed: { type: 'string', default: String(Date.now() % 100_000) },
     },
   })
-  const isWhole = values.random === undefined && values.pairs === undefined
+  const isWhole = [values.random, values.pairs, values.stops].every((value) => value === undefined)
   const rows: Tally[] = []
   const tell = (tally: Tally): void => {
     rows.push(tally)
@@ -44,6 +46,7 @@ async function main(): Promise<number> {
     }
     if (isWhole || values.random !== undefined) tell(await killAtRandom(stage, Number(values.random ?? 50), Number(values.seed)))
     if (isWhole || values.pairs !== undefined) tell(await raceStarts(stage, Number(values.pairs ?? 5)))
+    if (isWhole || values.stops !== undefined) tell(await stopAtRandom(stage, Number(values.stops ?? 6), Number(values.seed)))
   } finally {
     await stage.clear()
   }

@@ -32,14 +32,15 @@ export async function startWithMany(stage: Stage, blocks: number): Promise<Tally
 }
 
 /** True when it runs; its exit code and words when it ended. */
-type Outcome = true | { code: number | null; says: string }
+export type Outcome = true | { code: number | null; says: string }
 
-interface Racer {
+export interface Racer {
   child: ChildProcess
   outcome: Promise<Outcome>
 }
 
-function startDaemon(stage: Stage, home: string): Racer {
+/** Starts `shoal daemon` on a home. */
+export function startDaemon(stage: Stage, home: string): Racer {
   const args = ['daemon', '--json', '--home', home, '--network', stage.network, '--listen', '/ip4/127.0.0.1/tcp/0', '--no-mdns']
   const child = spawn(process.execPath, [CLI, ...args], { stdio: ['ignore', 'pipe', 'pipe'] })
   let says = ''

@@ -8,6 +8,7 @@ export class Tally {
   /** Kills after which something had been acknowledged already. */
   promised = 0
   slowestStartMs = 0
+  slowestStopMs = 0
   readonly faults: string[] = []
   #where = ''
 
@@ -31,7 +32,9 @@ export class Tally {
   }
 }
 
-const COLUMNS = ['what', 'points', 'killed', 'promised', 'lost', 'wrong', 'leftovers', 'others', 'slowest start']
+const inMs = (ms: number): string => (ms === 0 ? '-' : `${Math.round(ms)} ms`)
+
+const COLUMNS = ['what', 'points', 'killed', 'promised', 'lost', 'wrong', 'leftovers', 'others', 'slowest start', 'stop']
 
 /** The table; every fault is written out below it. */
 export function tableOf(rows: Tally[]): string {
@@ -39,8 +42,8 @@ export function tableOf(rows: Tally[]): string {
   const cells = rows.map((tally) => {
     const [lost, wrong, left] = ['lost', 'wrong bytes', 'leftover'].map((word) => count(tally, word))
     const others = tally.faults.length - (lost ?? 0) - (wrong ?? 0) - (left ?? 0)
-    const { name, points, killed, promised, slowestStartMs } = tally
-    return [name, points, killed, promised, lost, wrong, left, others, `${Math.round(slowestStartMs)} ms`].map(String)
+    const { name, points, killed, promised, slowestStartMs, slowestStopMs } = tally
+    return [name, points, killed, promised, lost, wrong, left, others, ...[slowestStartMs, slowestStopMs].map(inMs)].map(String)
   })
   const widths = COLUMNS.map((title, i) => Math.max(title.length, ...cells.map((row) => row[i]?.length ?? 0)))
   const line = (row: string[]): string => row.map((cell, i) => (i === 0 ? cell.padEnd(widths[i]!) : cell.padStart(widths[i]!))).join('  ')
