@@ -67,6 +67,7 @@ function needOf(call: Exclude<VerbCall, { verb: 'daemon' }>): Need {
   if (call.verb === 'limits' && call.request.save) return 'offline'
   if (RUNNING.has(call.verb)) return 'running'
   if (call.verb === 'id' || call.verb === 'unseed' || call.verb === 'gc' || (call.verb === 'ls' && call.link === null)) return 'offline'
+  if (call.verb === 'verify' && !call.repair) return 'offline'
   return 'online'
 }
 

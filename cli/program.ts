@@ -51,6 +51,7 @@ export type VerbCall =
   | { verb: 'seed'; link: LinkSource; peers: string[]; wait: boolean }
   | { verb: 'unseed'; link: LinkSource }
   | { verb: 'gc'; dryRun: boolean }
+  | { verb: 'verify'; links: LinkSource[]; repair: boolean; peers: string[]; wait: boolean }
   | { verb: 'ls'; link: LinkSource | null; path: string | null; peers: string[]; wait: boolean }
 
 export type Invocation = { globals: Globals; call: VerbCall }
@@ -282,6 +283,24 @@ function addSeed(program: Command, found: (call: VerbCall) => void): void {
     .addHelpText('after', '\nExample: shoal unseed bafybei…')
     .action((link: string | undefined, options: LinkOptions) => {
       found({ verb: 'unseed', link: linkSource(link, options.linkFile) })
+    })
+  program
+    .command('verify')
+    .description('check every block of the shares that this node keeps; no key is needed')
+    .argument('[links...]', 'links or content IDs of shares (default: all)')
+    .option('--repair', 'fetch what is damaged or missing from peers')
+    .addOption(waitOption())
+    .addOption(peerOption())
+    .addHelpText('after', '\nExamples: shoal verify | shoal verify --repair bafybei…')
+    .action((links: string[], options: { repair?: true; wait?: true; peer?: string[] }) => {
+      if (!options.repair && (options.wait || options.peer)) throw new JobError('USAGE', '--wait and --peer go with --repair only')
+      found({
+        verb: 'verify',
+        links: links.map((link) => linkSource(link, undefined)),
+        repair: options.repair ?? false,
+        peers: options.peer ?? [],
+        wait: options.wait ?? false,
+      })
     })
   program
     .command('gc')

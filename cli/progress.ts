@@ -23,6 +23,7 @@ const PHASES: Record<JobPhase, string> = {
   announce: 'Announcing',
   mark: 'Looking at what is needed',
   sweep: 'Clearing up',
+  check: 'Checking',
 }
 
 export type ProgressEvent = Extract<JobEvent, { type: 'progress' }>

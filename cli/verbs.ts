@@ -14,6 +14,7 @@ import {
   type ShareSummary,
   type ShoalApi,
   type StatusResult,
+  type VerifyResult,
 } from '../node/control/api.ts'
 import { EXIT } from '../protocol/errors.ts'
 import { escapeText } from './escape.ts'
@@ -38,6 +39,7 @@ export async function runVerb(call: Exclude<VerbCall, { verb: 'daemon' }>, at: S
   if (call.verb === 'get') return call.output === '-' ? await cat(call, at) : await get(call, at)
   if (call.verb === 'seed') return await seed(call, at)
   if (call.verb === 'unseed') return await unseed(call, at)
+  if (call.verb === 'verify') return await verify(call, at)
   if (call.verb === 'gc') return await gc(call, at)
   if (call.verb === 'ls') return call.link === null ? await listKept(at) : await listShare(call, at)
   if (call.verb === 'limits') return await limits(call, at)
@@ -143,6 +145,14 @@ async function gc(call: Of<'gc'>, { api, report, signal }: Setting): Promise<num
   return EXIT.ok
 }
 
+async function verify(call: Of<'verify'>, { api, io, report, signal }: Setting): Promise<number> {
+  const cids: string[] = []
+  for (const link of call.links) cids.push(cidOf(await readLink(link, io)))
+  const result = await api.verify({ cids, repair: call.repair, wait: call.wait, peers: call.peers }, report.onEvent, signal)
+  await report.answer(result, sayVerified(result, call.repair))
+  return result.isSound ? EXIT.ok : EXIT.damagedShare
+}
+
 async function listKept({ api, report, signal }: Setting): Promise<number> {
   const shares = await api.shares(signal)
   const human = shares.length === 0 ? 'This node keeps no shares.\n' : sharesTable(shares)
@@ -226,6 +236,18 @@ async function inspect(verb: 'status' | 'peers' | 'id' | 'stop', { api, report, 
   return EXIT.ok
 }
 
+function sayVerified({ shares, checkedBlocks, checkedBytes, isSound }: VerifyResult, isRepair: boolean): string {
+  const checked = `${count(shares.length, 'share')}, ${count(checkedBlocks, 'block')}, ${formatBytes(checkedBytes)} checked`
+  const odd = shares.filter((share) => !share.isSound || share.repairedBlocks > 0)
+  const lines = odd.map(({ cid, damagedBlocks, missingBlocks, changedBlocks, repairedBlocks, isSound: isWell, failure }) => {
+    const changed = changedBlocks > 0 ? `, ${changedBlocks} of files that changed: share them again` : ''
+    const what = `${damagedBlocks} damaged, ${missingBlocks} missing${changed}`
+    return `${cid}: ${what}; ${isWell ? `${repairedBlocks} fetched anew` : escapeText(failure ?? 'not repaired')}\n`
+  })
+  const advice = isRepair ? 'Try again when a seeder is online, or share the files again.' : 'Mend it with `shoal verify --repair`.'
+  return `${lines.join('')}${checked}: ${isSound ? 'all is well' : `there is damage. ${advice}`}\n`
+}
+
 const sayStatus = (status: StatusResult): string =>
   formatFields([
     ['peer id', status.peerId],
@@ -244,7 +266,22 @@ const sayStatus = (status: StatusResult): string =>
     ['traffic', `${formatBytes(status.bytesIn)} in, ${formatBytes(status.bytesOut)} out`],
     ...rateFields(status.rates),
     ...monthFields(status.rates),
+    ...sayKeeping(status.keeping),
   ])
+
+function sayKeeping({ damagedShares, scrub }: StatusResult['keeping']): [string, string][] {
+  const rows: [string, string][] = []
+  if (damagedShares > 0)
+    rows.push(['damage', `${count(damagedShares, 'share')} with lost blocks, being fetched again; see \`shoal verify\``])
+  if (scrub?.last) {
+    const { endedMs, checkedBlocks, damagedBlocks } = scrub.last
+    rows.push([
+      'checked',
+      `all ${count(checkedBlocks, 'block')} until ${new Date(endedMs).toISOString().slice(0, 10)}, ${damagedBlocks} damaged`,
+    ])
+  }
+  return rows
+}
 
 function sayUnfinished({ running, waiting }: StatusResult['unfinished']): [string, string][] {
   const parts = [

@@ -4,7 +4,7 @@
  * `openNode` gives a running node: the daemon, a one-shot `get`, or (offline) a look into the home folder without touching the network.
  */
 import { EXIT } from '../protocol/errors.ts'
-import { NODE, WAITS } from '../protocol/limits.ts'
+import { KEEPING, NODE, WAITS } from '../protocol/limits.ts'
 import { Budgets } from './budgets/budgets.ts'
 import { connectionsFor, openFilesMax } from './budgets/descriptors.ts'
 import { limitsResult } from './budgets/limits-result.ts'
@@ -19,6 +19,7 @@ import { Figures } from './figures.ts'
 import { tuneHeap } from './heap.ts'
 import { openHttp } from './http-access.ts'
 import { catJob, listJob } from './jobs/cat.ts'
+import { Damage } from './jobs/damage.ts'
 import type { JobEnvironment } from './jobs/environment.ts'
 import { gcJob, unseedJob } from './jobs/gc.ts'
 import { getJob } from './jobs/get.ts'
@@ -30,6 +31,7 @@ import { shareJob } from './jobs/share.ts'
 import { Sources } from './jobs/sources.ts'
 import { SwarmHost } from './jobs/swarm-host.ts'
 import { Upkeep } from './jobs/upkeep.ts'
+import { verifyJob } from './jobs/verify.ts'
 import { LagMeter } from './lag.ts'
 import { describeHolder } from './lock-holder.ts'
 import type { LeveledLog, Log } from './log.ts'
@@ -115,15 +117,18 @@ export async function openNode(config: Config, options: NodeOptions): Promise<Sh
     await host.start()
     const pins = new Pins()
     const keeping = await Keeping.open(parts.records)
+    const damage = new Damage({ blocks: parts.blocks, records: parts.records, keeping, host, log })
+    undo.push(() => damage.stop())
     const env: JobEnvironment = {
-      ...{ ...parts, pins, keeping, budgets, home: config.home, peerId: identity.text, host, log, isOneShot: options.oneShot },
+      ...{ ...parts, pins, keeping, damage, budgets, home: config.home, peerId: identity.text, host, log, isOneShot: options.oneShot },
     }
     const resumed = new ResumedSeeds(env)
     undo.push(() => resumed.stop())
-    const upkeep = new Upkeep(env, { isOneShot: options.oneShot })
+    let node: RunningNode | null = null
+    const upkeep = new Upkeep(env, { isOneShot: options.oneShot || options.offline === true, isBusy: () => node?.isBusy !== false })
     undo.push(() => upkeep.stop())
+    node = new RunningNode({ config, env, stack, limiter, budgets, peerId: identity.text, unwind, resumed, upkeep, log })
     upkeep.start()
-    const node = new RunningNode({ config, env, stack, limiter, budgets, peerId: identity.text, unwind, resumed, log })
     if (stack !== null && !options.oneShot) resumed.start(await parts.records.listShares())
     if (options.offline !== true) {
       servers.push(await serveControl({ api: node.api, socketPath: node.socketPath, log, signal: NOT_ABORTED }))
@@ -206,6 +211,7 @@ class RunningNode implements ShoalNode {
   readonly #budgets: Budgets
   readonly #unwind: () => Promise<void>
   readonly #resumed: ResumedSeeds
+  readonly #upkeep: Upkeep
   readonly #startedAt = Date.now()
   readonly #log: LeveledLog
   readonly #figures = new Figures()
@@ -228,7 +234,9 @@ class RunningNode implements ShoalNode {
     unwind: () => Promise<void>
     resumed: ResumedSeeds
     log: LeveledLog
+    upkeep: Upkeep
   }) {
+    this.#upkeep = parts.upkeep
     this.#config = parts.config
     this.#log = parts.log
     this.#env = parts.env
@@ -240,6 +248,11 @@ class RunningNode implements ShoalNode {
     this.peerId = parts.peerId
     this.socketPath = socketPathFor(parts.config.home)
     this.api = this.#makeApi()
+  }
+
+  /** Whether what can wait should. */
+  get isBusy(): boolean {
+    return this.#jobs > 0 || this.#lag.p99Ms > KEEPING.scrubLagMaxMs
   }
 
   addresses(): string[] {
@@ -285,6 +298,7 @@ class RunningNode implements ShoalNode {
           return await unseedJob(env, request.cid, inner)
         }),
       gc: (request, onEvent, signal) => this.#job('gc', signal, (inner) => gcJob(env, request, onEvent, inner)),
+      verify: (request, onEvent, signal) => this.#job('verify', signal, (inner) => verifyJob(env, request, onEvent, inner)),
       shares: async () =>
         await Promise.all((await env.records.listShares()).map((record) => this.#summary(env.host.holding(record.cid), record))),
       limits: async (request) => {
@@ -405,6 +419,7 @@ class RunningNode implements ShoalNode {
       jobs: this.#jobs,
       httpPort: this.httpPort,
       stopping: this.#stopping !== null,
+      keeping: this.#upkeep.status(),
     }
   }
 

@@ -135,6 +135,17 @@ export class ShareDag {
     return level === 0 ? leafBytes(this.shape, index) : null
   }
 
+  /** The bytes of an inner node that was accepted (ROOT_LEVEL: the root node), written anew; null when it was not. */
+  nodeBytes(level: number, index: number): Uint8Array | null {
+    const inner = level === ROOT_LEVEL ? this.shape.depth : level
+    const digests = this.#children[inner]?.get(index)
+    if (digests === undefined) return null
+    const first = index * FORMAT.nodeWidth
+    return encodeNode(
+      expectedLinks(this.shape, this.#sizes, inner, index, (child) => digests.subarray(32 * (child - first), 32 * (child - first) + 32)),
+    )
+  }
+
   /** Checks an inner node below the root and keeps its digests. The node above must be known. Throws FormatError D1..D4. */
   async acceptNode(level: number, index: number, bytes: Uint8Array): Promise<void> {
     assert(level > 0 && level < this.shape.depth, `inner node of level ${level} in a tree of depth ${this.shape.depth}`)

@@ -434,6 +434,8 @@ export const NODE = {
   gcAgainMs: 86_400_000,
 } as const
 
+export { KEEPING } from './limits-keeping.ts'
+
 /** Files and records of this node. */
 export const STORAGE = {
   /** Block reads and writes under way at once; the thread pool of Node has four threads. */

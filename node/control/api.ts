@@ -130,6 +130,56 @@ export interface GcResult {
   isDryRun: boolean
 }
 
+/** Check every block of the kept shares. */
+export interface VerifyRequest {
+  /** Empty: all. */
+  cids: string[]
+  /** Fetch what is damaged or missing. */
+  repair: boolean
+  wait: boolean
+  peers: string[]
+}
+
+export interface VerifiedShare {
+  cid: string
+  label: string | null
+  state: 'partial' | 'complete'
+  damagedBlocks: number
+  /** Not here; of a share that is still being fetched that is no damage. */
+  missingBlocks: number
+  /** Of a share that is kept in place: blocks whose files are not what they were. `share` them again. */
+  changedBlocks: number
+  repairedBlocks: number
+  /** All that was ever here is here and is what it should be. */
+  isSound: boolean
+  /** Why it could not be repaired. */
+  failure: string | null
+}
+
+export interface VerifyResult {
+  shares: VerifiedShare[]
+  checkedBlocks: number
+  checkedBytes: number
+  isSound: boolean
+}
+
+/** How the store does. */
+export interface KeepingStatus {
+  /** Shares that miss blocks which were here. */
+  damagedShares: number
+  /** Null where none runs. */
+  scrub: ScrubStatus | null
+}
+
+/** The slow check of everything that is stored. Times are those of the wall clock. */
+export interface ScrubStatus {
+  startedMs: number
+  doneFraction: number
+  checkedBlocks: number
+  damagedBlocks: number
+  last: { endedMs: number; checkedBlocks: number; damagedBlocks: number } | null
+}
+
 /** One line of `ls`: what this node keeps. Never a key. */
 export interface ShareSummary {
   cid: string
@@ -252,6 +302,7 @@ export interface StatusResult {
   httpPort: number | null
   /** The node takes no more jobs and is about to end. */
   stopping: boolean
+  keeping: KeepingStatus
 }
 
 export interface PeerSummary {
@@ -293,7 +344,7 @@ export interface LogLevelResult {
   level: LogLevel
 }
 
-export type JobPhase = 'scan' | 'seal' | 'sync' | 'find' | 'fetch' | 'write' | 'announce' | 'mark' | 'sweep'
+export type JobPhase = 'scan' | 'seal' | 'sync' | 'find' | 'fetch' | 'write' | 'announce' | 'mark' | 'sweep' | 'check'
 
 /** What a job tells while it runs. Progress may be thinned out on the way, warnings may not. */
 export type JobEvent =
@@ -310,6 +361,7 @@ export interface ShoalApi {
   seed(request: SeedRequest, onEvent: OnEvent, signal: AbortSignal): Promise<SeedResult>
   unseed(request: UnseedRequest, signal: AbortSignal): Promise<UnseedResult>
   gc(request: GcRequest, onEvent: OnEvent, signal: AbortSignal): Promise<GcResult>
+  verify(request: VerifyRequest, onEvent: OnEvent, signal: AbortSignal): Promise<VerifyResult>
   shares(signal: AbortSignal): Promise<ShareSummary[]>
   list(request: ListRequest, onEvent: OnEvent, signal: AbortSignal): AsyncIterable<ListedEntry>
   /** Shows the limits that the user sets, and changes them. */

@@ -22,6 +22,7 @@ import {
   type ShoalApi,
   type StatusResult,
   type UnseedResult,
+  type VerifyResult,
 } from './api.ts'
 import { ERROR_TRAILER, pathOf, type WireError } from './routes.ts'
 import { isAnswered, isSocketFolderThere } from './socket-folder.ts'
@@ -48,6 +49,7 @@ class ControlClient implements ShoalApi {
   seed: ShoalApi['seed'] = async (body, onEvent, signal) => (await this.#job('seed', body, onEvent, signal)) as SeedResult
   unseed: ShoalApi['unseed'] = async (body, signal) => (await this.#call('unseed', body, signal)) as UnseedResult
   gc: ShoalApi['gc'] = async (body, onEvent, signal) => (await this.#job('gc', body, onEvent, signal)) as GcResult
+  verify: ShoalApi['verify'] = async (body, onEvent, signal) => (await this.#job('verify', body, onEvent, signal)) as VerifyResult
   shares: ShoalApi['shares'] = async (signal) => (await this.#call('shares', {}, signal)) as ShareSummary[]
   limits: ShoalApi['limits'] = async (body, signal) => (await this.#call('limits', body, signal)) as LimitsResult
   status: ShoalApi['status'] = async (signal) => (await this.#call('status', {}, signal)) as StatusResult

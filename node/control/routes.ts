@@ -26,6 +26,7 @@ import {
   type ShareRequest,
   type ShoalApi,
   type UnseedRequest,
+  type VerifyRequest,
 } from './api.ts'
 
 export type Route =
@@ -104,6 +105,7 @@ const parseCat = request<CatRequest>({ link: text, path: textOrNull, range: rang
 const parseSeed = request<SeedRequest>({ link: text, wait: flag, peers: texts })
 const parseUnseed = request<UnseedRequest>({ cid: text })
 const parseGc = request<GcRequest>({ dryRun: flag })
+const parseVerify = request<VerifyRequest>({ cids: texts, repair: flag, wait: flag, peers: texts })
 const parseList = request<ListRequest>({ link: text, path: textOrNull, wait: flag, peers: texts })
 const parseLimits = request<LimitsRequest>({ set: settings, reset: flag, save: flag })
 const parseLogLevel = request<LogLevelRequest>({ level: levelOrSame })
@@ -126,6 +128,7 @@ export const ROUTES: Record<keyof ShoalApi, Route> = {
   list: { kind: 'list', run: (api, body, onEvent, signal) => api.list(parseList(body), onEvent, signal) },
   unseed: { kind: 'call', run: async (api, body, signal) => await api.unseed(parseUnseed(body), signal) },
   gc: { kind: 'job', run: async (api, body, onEvent, signal) => await api.gc(parseGc(body), onEvent, signal) },
+  verify: { kind: 'job', run: async (api, body, onEvent, signal) => await api.verify(parseVerify(body), onEvent, signal) },
   shares: call((api, signal) => api.shares(signal)),
   limits: { kind: 'call', run: async (api, body, signal) => await api.limits(parseLimits(body), signal) },
   status: call((api, signal) => api.status(signal)),

@@ -5,6 +5,7 @@ import type { Log } from '../log.ts'
 import type { BlockStore } from '../storage/blocks.ts'
 import type { DeleteLog } from '../storage/delete-log.ts'
 import type { Records } from '../storage/records.ts'
+import type { Damage } from './damage.ts'
 import type { Keeping } from './keeping.ts'
 import type { Pins } from './pins.ts'
 import type { Sources } from './sources.ts'
@@ -28,6 +29,8 @@ export interface JobEnvironment {
   deleteLog: DeleteLog
   /** The settings in force, and the volume of the month. */
   budgets: Pick<Budgets, 'current' | 'month' | 'held'>
+  /** Which shares miss blocks that were here. */
+  damage: Damage
   log: Log
   /** A one-shot node drops what it fetched once the files are written, unless told to keep it. */
   isOneShot: boolean

@@ -199,6 +199,7 @@ async function deleteLogged(
 
 /** Every block that a kept share or an open one names, but for the share `except`; or the share that cannot be read. */
 async function liveDigests(env: JobEnvironment, except: string | null, signal: AbortSignal = NEVER): Promise<DigestSet | string> {
+  await env.damage.settled() // what a share misses is strictly looked at, and what was just found may be of any
   const live = new DigestSet()
   const slices = new Slices(signal)
   for (const { cid, state } of await env.records.listShares()) {

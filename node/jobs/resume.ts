@@ -1,5 +1,6 @@
 /**
- * Blind seeding is a standing wish: shares whose `seed` was cut off by the end of the node are fetched to their end when it runs again.
+ * What is fetched without anybody waiting for it. Blind seeding is a standing wish: shares whose `seed` was cut off by the end of the node
+ * are fetched to their end when it runs again. And blocks of any kept share that were here and are lost are fetched again.
  *
  * One that the disk stopped (full, read-only, failing) is tried again every minute, and so goes on by itself when the cause is gone.
  *
@@ -22,6 +23,8 @@ export class ResumedSeeds {
   readonly #retryMs: number
   readonly #running = new Map<string, { stop: AbortController; ended: Promise<void> }>()
   readonly #waiting: string[] = []
+  /** Running ones that lost more since. */
+  readonly #again = new Set<string>()
   #isStopped = false
 
   constructor(env: JobEnvironment, retryMs: number = NODE.resumedRetryMs) {
@@ -34,7 +37,18 @@ export class ResumedSeeds {
   }
 
   start(records: readonly ShareRecord[]): void {
-    for (const { cid, role, state } of records) if (role === 'blind' && state === 'partial') this.#waiting.push(cid)
+    this.#env.damage.onMarked((cid) => this.#add(cid))
+    for (const { cid, role, state } of records) {
+      const { isCached, isDamaged } = this.#env.keeping.of(cid)
+      if (!isCached && (isDamaged || (role === 'blind' && state === 'partial'))) this.#waiting.push(cid)
+    }
+    this.#next()
+  }
+
+  #add(cid: string): void {
+    if (this.#env.keeping.of(cid).isCached) return
+    if (this.#running.has(cid)) this.#again.add(cid)
+    else if (!this.#waiting.includes(cid)) this.#waiting.push(cid)
     this.#next()
   }
 
@@ -87,7 +101,9 @@ export class ResumedSeeds {
   }
 
   #ended(cid: string): void {
+    const wasStopped = this.#running.get(cid)?.stop.signal.aborted === true
     this.#running.delete(cid)
+    if (this.#again.delete(cid) && !wasStopped) this.#waiting.push(cid)
     this.#next()
   }
 
@@ -100,15 +116,15 @@ export class ResumedSeeds {
     while (!signal.aborted) {
       try {
         const record = await this.#env.records.getShare(cid)
-        if (record?.state !== 'partial') return // let go, or complete by other means
+        if (record === null || (record.state !== 'partial' && !this.#env.keeping.of(cid).isDamaged)) return // let go, or complete by other means
         const link = await formatLink(nodePrimitives, { cid: parseCid(cid), readKey: null, peers: [], vias: [] })
         await seedJob(this.#env, { link, wait: true, peers: [] }, () => {}, signal)
-        this.#env.log.info('a share that was cut off is complete', { cid })
+        this.#env.log.info('a share that was cut off or had lost blocks is complete', { cid })
         return
       } catch (error) {
         if (signal.aborted) return
         // Its blocks stay and are served.
-        this.#env.log.warn('a share that was cut off could not be fetched to its end', { cid, error })
+        this.#env.log.warn('a share that was cut off or lost blocks could not be fetched to its end', { cid, error })
         if (!isOfDisk(error)) return // the next start tries again
       }
       await sleep(this.#retryMs, undefined, { signal }).catch(() => {}) // the loop sees the signal

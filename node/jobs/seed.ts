@@ -8,9 +8,11 @@ import { parseLink } from '../../protocol/link.ts'
 import type { JobEvent, SeedRequest, SeedResult } from '../control/api.ts'
 import { nodePrimitives } from '../crypto/primitives.ts'
 import type { ShareRecord } from '../storage/records.ts'
+import { reconcileLive } from './damage.ts'
 import type { JobEnvironment } from './environment.ts'
 import type { LiveShare } from './live-share.ts'
 import { checkSpace, withShare } from './open.ts'
+import { Slices } from './slices.ts'
 
 export async function seedJob(
   env: JobEnvironment,
@@ -41,12 +43,19 @@ export async function seedJob(
     }
     await env.records.saveShare(record)
     env.host.kept(holding, record)
-    await fetchAll(live, onEvent, signal)
-    if (record.state !== 'complete') {
-      const complete: ShareRecord = { ...record, state: 'complete' }
+    // What was here and is lost is fetched again, also what gets lost meanwhile.
+    do {
+      await reconcileLive(env.blocks, live, new Slices(signal))
+      await fetchAll(live, onEvent, signal)
+      await reconcileLive(env.blocks, live, new Slices(signal))
+    } while (!live.isComplete)
+    const latest = (await env.records.getShare(record.cid)) ?? record
+    if (latest.state !== 'complete') {
+      const complete: ShareRecord = { ...latest, state: 'complete' }
       await env.records.saveShare(complete)
       env.host.kept(holding, complete)
     }
+    await env.damage.mended(record.cid)
     return {
       cid: link.cid.text,
       wireBytes: shape.totalBytes,

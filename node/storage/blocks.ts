@@ -7,12 +7,14 @@
  */
 import { randomBytes } from 'node:crypto'
 import { join } from 'node:path'
+import { assert } from '../../protocol/errors.ts'
 import { FORMAT, STORAGE } from '../../protocol/limits.ts'
 import type { Log } from '../log.ts'
 import { DigestSet } from './digest-set.ts'
 import { FileError, naming, systemCode, toFileError } from './file-error.ts'
 import type { FileSystem, OpenFile } from './fs.ts'
 import { GroupSync } from './group-sync.ts'
+import { Quarantine } from './quarantine.ts'
 import { forEachBounded, Turns } from './turns.ts'
 
 export interface BlockStore {
@@ -33,6 +35,8 @@ export interface BlockStore {
   watchUse(): UseWatch
   /** The size of a block's file, 0 when there is none. */
   sizeOf(digest: Uint8Array): Promise<number>
+  /** Calls back with the digest (a copy) of every block that turns out damaged or gone. */
+  onDamaged(listener: (digest: Uint8Array) => void): void
   /** A snapshot of all digests, each a copy. */
   digests(): Iterable<Uint8Array>
   /** Of these, those that begin with this byte: joined, in order. */
@@ -70,6 +74,7 @@ export async function openBlockStore(init: BlockStoreInit): Promise<BlockStore> 
   const { dir, fs, log, signal } = init
   const blocksDir = join(dir, 'blocks')
   const index = new DigestSet()
+  let quarantine: Quarantine | undefined
   await naming('opening the block store', dir, async () => {
     for (const folder of [blocksDir, join(dir, 'tmp'), join(dir, 'quarantine')]) await ensureFolder(fs, folder)
     // An earlier run that did not end in order may have left names that are seen and yet not durable.
@@ -83,12 +88,14 @@ export async function openBlockStore(init: BlockStoreInit): Promise<BlockStore> 
       await readPrefix(fs, folder, prefix, index, log)
       if (leftovers.length > 0) await fs.syncDirectory(folder)
     })
+    quarantine = await Quarantine.open({ dir: join(dir, 'quarantine'), fs, log, isHere: (hex) => index.has(fromHex(hex)) })
     // The 256 folders exist from here on and are durable, so a put syncs one folder only.
     await fs.syncDirectory(blocksDir)
     await fs.syncDirectory(dir)
     for (const name of leftovers) await fs.remove(join(dir, 'tmp', name), 'tree')
   })
-  return new DiskBlockStore(init, index)
+  assert(quarantine !== undefined, 'opened above')
+  return new DiskBlockStore(init, index, quarantine)
 }
 
 /** In `tmp` from the first write until an orderly end. */
@@ -119,11 +126,13 @@ class DiskBlockStore implements BlockStore {
   // Digests whose file is being written, removed or set aside: one change at a time each. Bounded by the turns.
   readonly #changing = new Map<string, Promise<unknown>>()
   readonly #watches = new Set<DigestSet>()
-  #quarantined = 0
   #marked: Promise<void> | null = null
+  readonly #quarantine: Quarantine
+  readonly #listeners = new Set<(digest: Uint8Array) => void>()
   #isClosed = false
 
-  constructor(init: BlockStoreInit, index: DigestSet) {
+  constructor(init: BlockStoreInit, index: DigestSet, quarantine: Quarantine) {
+    this.#quarantine = quarantine
     this.#init = init
     this.#index = index
     this.#folders = new GroupSync(init.fs)
@@ -145,6 +154,10 @@ class DiskBlockStore implements BlockStore {
     return { has: (digest) => used.has(digest), end: () => void this.#watches.delete(used) }
   }
 
+  onDamaged(listener: (digest: Uint8Array) => void): void {
+    this.#listeners.add(listener)
+  }
+
   digestsWith(firstByte: number): Uint8Array {
     return this.#index.withFirstByte(firstByte)
   }
@@ -162,6 +175,7 @@ class DiskBlockStore implements BlockStore {
       if (this.#index.has(digest)) return false
       await naming('storing a block', undefined, () => this.#write(hex, bytes))
       this.#index.add(digest)
+      await this.#quarantine.drop(hex)
       return true
     })
   }
@@ -312,18 +326,9 @@ class DiskBlockStore implements BlockStore {
 
   async #setAside(digest: Uint8Array, hex: string): Promise<void> {
     if (!this.#index.delete(digest)) return
-    const { fs, dir, log } = this.#init
-    log.warn('a stored block was damaged and has been set aside', { digest: hex })
-    const path = this.#pathOf(hex)
-    try {
-      if (this.#quarantined < STORAGE.quarantinedBlocksMax) {
-        this.#quarantined += 1
-        await fs.rename(path, join(dir, 'quarantine', `${hex}.${randomBytes(4).toString('hex')}`))
-      } else await fs.remove(path, 'tree')
-    } catch (error) {
-      // It is out of the index; a file that cannot be moved is found again, and checked again, after the next start.
-      if (systemCode(error) !== 'ENOENT') log.warn('a damaged block could not be moved', { error })
-    }
+    this.#init.log.warn('a stored block was damaged and has been set aside', { digest: hex })
+    await this.#quarantine.take(hex, this.#pathOf(hex))
+    for (const listener of this.#listeners) listener(digest.slice())
   }
 
   async #removeFile(path: string): Promise<void> {

@@ -58,6 +58,11 @@ export function fakeApi(override: Partial<ShoalApi> = {}): FakeApi {
     async gc(request) {
       return { blocks: 3, bytes: 3_145_728, storedBlocks: 10, isDryRun: request.dryRun }
     },
+    async verify(request) {
+      const share = { cid: CID, label: null, state: 'complete' as const, damagedBlocks: 1, missingBlocks: 2, changedBlocks: 0 }
+      const end = request.repair ? { repairedBlocks: 3, isSound: true } : { repairedBlocks: 0, isSound: false }
+      return { shares: [{ ...share, ...end, failure: null }], checkedBlocks: 9, checkedBytes: 9_437_184, isSound: request.repair }
+    },
     async shares() {
       const known = { files: 1, sizeBytes: 5, wireBytes: 16_384, haveBlocks: 1, blockCount: 1, announcedMs: null }
       return [{ cid: CID, role: 'owner', label: 'evil\u001b[2Jname', ...known, state: 'complete', seeding: true, peers: 0 }]
@@ -75,7 +80,17 @@ export function fakeApi(override: Partial<ShoalApi> = {}): FakeApi {
       const counts = { uptimeSeconds: 61, shares: 1, blocks: 2, connections: 3, swarmPeers: 1, jobs: 0 }
       const dht: { name: string; peers: number; mode: 'client' | 'server' }[] = [{ name: 'wan', peers: 5, mode: 'client' }]
       const where = { peerId: 'P1', version: '0.1.0', network: 'test', addresses: ['/a'], home: '/h', pid: 7 }
-      return { ...where, dht, ...counts, unfinished: { running: 0, waiting: 1 }, ...traffic, rates, httpPort: null, stopping: false }
+      return {
+        ...where,
+        dht,
+        ...counts,
+        unfinished: { running: 0, waiting: 1 },
+        ...traffic,
+        rates,
+        httpPort: null,
+        stopping: false,
+        keeping: { damagedShares: 0, scrub: null },
+      }
     },
     async peers() {
       const rates = { inBytesPerSecond: 512, outBytesPerSecond: 0 }
@@ -104,6 +119,7 @@ export function fakeApi(override: Partial<ShoalApi> = {}): FakeApi {
     cat: (request, onEvent, signal) => noted('cat', request, signal, () => api.cat(request, onEvent, signal)),
     seed: (request, onEvent, signal) => noted('seed', request, signal, () => api.seed(request, onEvent, signal)),
     unseed: (request, signal) => noted('unseed', request, signal, () => api.unseed(request, signal)),
+    verify: (request, onEvent, signal) => noted('verify', request, signal, () => api.verify(request, onEvent, signal)),
     gc: (request, onEvent, signal) => noted('gc', request, signal, () => api.gc(request, onEvent, signal)),
     list: (request, onEvent, signal) => noted('list', request, signal, () => api.list(request, onEvent, signal)),
     shares: (signal) => noted('shares', {}, signal, () => api.shares(signal)),

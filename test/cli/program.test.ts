@@ -123,6 +123,14 @@ describe('the grammar of the command line', () => {
       peers: ['/x'],
       wait: true,
     })
+    expect(callOf('verify')).toEqual({ verb: 'verify', links: [], repair: false, peers: [], wait: false })
+    expect(callOf('verify', '--repair', '--wait', '--peer', '/p', CID, '-')).toEqual({
+      verb: 'verify',
+      links: [{ from: 'argument', text: CID }, { from: 'stdin' }],
+      repair: true,
+      peers: ['/p'],
+      wait: true,
+    })
     expect(callOf('gc')).toEqual({ verb: 'gc', dryRun: false })
     expect(callOf('gc', '--dry-run')).toEqual({ verb: 'gc', dryRun: true })
     expect(callOf('unseed', CID)).toEqual({ verb: 'unseed', link: { from: 'argument', text: CID } })
@@ -171,7 +179,7 @@ describe('the grammar of the command line', () => {
   })
 
   it('helps with an example for every verb, and tells its version', () => {
-    for (const verb of ['daemon', 'share', 'get', 'seed', 'unseed', 'gc', 'ls', 'status', 'limits', 'peers', 'id', 'stop']) {
+    for (const verb of ['daemon', 'share', 'get', 'seed', 'unseed', 'verify', 'gc', 'ls', 'status', 'limits', 'peers', 'id', 'stop']) {
       const help = parseArguments([verb, '--help'])
       expect(help).toMatchObject({ exitCode: EXIT.ok, text: expect.stringMatching(new RegExp(`Examples?: shoal ${verb}`)) })
       expect(help).toMatchObject({ text: expect.stringContaining('--home') })

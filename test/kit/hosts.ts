@@ -10,6 +10,7 @@ import { MemoryDatastore } from 'datastore-core'
 import { Budgets } from '../../node/budgets/budgets.ts'
 import { loadConfig } from '../../node/config.ts'
 import { CryptoPool } from '../../node/crypto/pool.ts'
+import { Damage } from '../../node/jobs/damage.ts'
 import type { JobEnvironment } from '../../node/jobs/environment.ts'
 import { Keeping } from '../../node/jobs/keeping.ts'
 import { Pins } from '../../node/jobs/pins.ts'
@@ -103,14 +104,17 @@ export class Hosts {
     const host = new SwarmHost({ stack, blocks, records, pool, sources, limiter, log: silentLog, groupPrivate: false, pex, announce })
     await host.start()
     this.#names.set(stack.peerId, name)
+    const keeping = await Keeping.open(records)
+    const damage = new Damage({ blocks, records, keeping, host, log: silentLog })
     const deleteLog = new DeleteLog({ dir: home, fs: diskFileSystem, log: silentLog })
     const budgets = await Budgets.open({ config: await loadConfig({ home, overrides: {} }), limiter, records, log: silentLog })
     const shared = { blocks, records, pool, sources, host, budgets, log: silentLog }
-    const parts = { ...shared, pins: new Pins(), keeping: await Keeping.open(records), deleteLog }
+    const parts = { ...shared, pins: new Pins(), keeping, deleteLog, damage }
     const env: JobEnvironment = { ...parts, home, peerId: stack.peerId, nodeSecret: new Uint8Array(32), isOneShot: false }
     let stopping: Promise<void> | null = null
     const stop = (): Promise<void> => {
       stopping ??= (async () => {
+        await damage.stop()
         await host.stop()
         await budgets.stop()
         limiter.stop()

@@ -5,6 +5,7 @@ import { join } from 'node:path'
 import { Budgets } from '../../node/budgets/budgets.ts'
 import { loadConfig } from '../../node/config.ts'
 import { CryptoPool } from '../../node/crypto/pool.ts'
+import { Damage } from '../../node/jobs/damage.ts'
 import type { JobEnvironment } from '../../node/jobs/environment.ts'
 import { Keeping } from '../../node/jobs/keeping.ts'
 import { Pins } from '../../node/jobs/pins.ts'
@@ -63,6 +64,7 @@ export async function openStoreHome(dir: string, fs: FileSystem = diskFileSystem
     keeping,
     budgets,
     deleteLog,
+    damage: new Damage({ ...parts, keeping, host }),
     isOneShot: false,
   }
   return {
@@ -73,6 +75,7 @@ export async function openStoreHome(dir: string, fs: FileSystem = diskFileSystem
       return (await shareJob(env, { paths: [path], scope, name: null }, () => {}, never)).cid
     },
     async close() {
+      await env.damage.stop()
       await host.stop()
       await sources.stop()
       await budgets.stop()

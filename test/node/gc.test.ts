@@ -1,7 +1,7 @@
 /** Letting go of blocks: never one that a kept share, an open one or a job needs, wherever a deletion is cut off. */
 import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { describe, expect, it, onTestFinished } from 'vitest'
+import { afterAll, describe, expect, it, onTestFinished } from 'vitest'
 import { CryptoPool } from '../../node/crypto/pool.ts'
 import { finishDeletion, gcJob, unseedJob } from '../../node/jobs/gc.ts'
 import { Slices } from '../../node/jobs/slices.ts'
@@ -17,8 +17,11 @@ import { freshFolder, hookedFileSystem, never, sha256, systemError } from './sto
 const ignore = (): void => {}
 const gc = (home: StoreHome, dryRun = false) => gcJob(home.env, { dryRun }, ignore, never)
 
+const pool = new CryptoPool()
+afterAll(() => pool.close())
+
 async function open(dir: string, fs: FileSystem = diskFileSystem): Promise<StoreHome> {
-  const home = await openStoreHome(dir, fs)
+  const home = await openStoreHome(dir, fs, pool)
   onTestFinished(() => home.close().catch(ignore))
   return home
 }
@@ -141,14 +144,12 @@ describe('unseed', () => {
   it('is whole or not at all wherever it is cut off, is finished at the next start, and other shares lose nothing', async () => {
     const counting = freshFolder()
     let steps = 0
-    const pool = new CryptoPool()
-    onTestFinished(() => pool.close())
     const counted = await openStoreHome(
       counting,
       hookedFileSystem(() => void steps++),
       pool,
     )
-    const once = await counted.share('gone', 2)
+    const once = await counted.share('gone', 1)
     steps = 0
     await unseedJob(counted.env, once, never)
     const stepsInAll = steps
@@ -164,7 +165,7 @@ describe('unseed', () => {
         }),
         pool,
       )
-      const [gone, kept] = [await dying.share('gone', 2), await dying.share('kept', 2)]
+      const [gone, kept] = [await dying.share('gone', 1), await dying.share('kept', 1)]
       const names = await namesOf(dying, gone)
       left = cutAt - 1
       await unseedJob(dying.env, gone, never).catch(ignore)

@@ -1,0 +1,21 @@
+/** The numbers of looking after what is stored: checking, mending, letting go. A part of limits.ts. */
+
+/** Looking after what is stored. */
+export const KEEPING = {
+  /** Blocks that are found damaged within this time are looked up together. */
+  damageGatherMs: 100,
+  /** Blocks that `verify` reads at once. */
+  checksAtOnceMax: 4,
+  repairsAtOnceMax: 4,
+  /** Once for each level of the largest tree, and once more for what breaks meanwhile. */
+  repairRoundsMax: 5,
+  /** Every stored block is checked once in this time, */
+  scrubPassMs: 30 * 86_400_000,
+  /** at most ten a second, which a disk bears beside all else, and at least one an hour; */
+  scrubWaitMinMs: 100,
+  scrubWaitMaxMs: 3_600_000,
+  /** not while jobs run or the event loop is later than this. */
+  scrubLagMaxMs: 50,
+  scrubBusyMs: 10_000,
+  scrubSavedMs: 60_000,
+} as const
