@@ -7,6 +7,7 @@ import { Command, CommanderError, Option } from 'commander'
 import { type ByteRange, JobError, type LimitsRequest, type ShareRequest, VERSION } from '../node/control/api.ts'
 import { LOG_LEVELS, type LogLevel } from '../node/log.ts'
 import { EXIT } from '../protocol/errors.ts'
+import { parseDuration } from './duration.ts'
 import { addLimits, capsOf } from './limits.ts'
 import { type LinkSource, linkSource } from './link-source.ts'
 import { addOperating, type OperatingCall } from './program-operating.ts'
@@ -48,9 +49,9 @@ export type VerbCall =
       wait: boolean
       keep: boolean
     }
-  | { verb: 'seed'; link: LinkSource; peers: string[]; wait: boolean }
+  | { verb: 'seed'; link: LinkSource; peers: string[]; wait: boolean; keepForMs: number | null }
   | { verb: 'unseed'; link: LinkSource }
-  | { verb: 'gc'; dryRun: boolean }
+  | { verb: 'gc'; dryRun: boolean; yes: boolean }
   | { verb: 'verify'; links: LinkSource[]; repair: boolean; peers: string[]; wait: boolean }
   | { verb: 'ls'; link: LinkSource | null; path: string | null; peers: string[]; wait: boolean }
 
@@ -271,9 +272,11 @@ function addSeed(program: Command, found: (call: VerbCall) => void): void {
     .addOption(waitOption())
     .addOption(peerOption())
     .addOption(linkFileOption())
-    .addHelpText('after', '\nExample: shoal seed shoal:bafybei…')
-    .action((link: string | undefined, options: LinkOptions) => {
-      found({ verb: 'seed', link: linkSource(link, options.linkFile), peers: options.peer ?? [], wait: options.wait ?? false })
+    .addOption(new Option('--keep-for <time>', 'let go of it after 12h, 30d or 2w (default: when it is unseeded)').argParser(parseDuration))
+    .addHelpText('after', '\nExamples: shoal seed shoal:bafybei… | shoal seed shoal:bafybei… --keep-for 30d')
+    .action((link: string | undefined, options: LinkOptions & { keepFor?: number }) => {
+      const keepForMs = options.keepFor ?? null
+      found({ verb: 'seed', link: linkSource(link, options.linkFile), peers: options.peer ?? [], wait: options.wait ?? false, keepForMs })
     })
   program
     .command('unseed')
@@ -306,8 +309,9 @@ function addSeed(program: Command, found: (call: VerbCall) => void): void {
     .command('gc')
     .description('delete blocks that no share needs, as left by what was aborted (a daemon does this by itself, too)')
     .option('--dry-run', 'only say what would be deleted')
+    .option('--yes', 'also after the records were lost, when what nobody seems to need may be all that is left of a share')
     .addHelpText('after', '\nExample: shoal gc --dry-run')
-    .action((options: { dryRun?: true }) => found({ verb: 'gc', dryRun: options.dryRun ?? false }))
+    .action((options: { dryRun?: true; yes?: true }) => found({ verb: 'gc', dryRun: options.dryRun ?? false, yes: options.yes ?? false }))
 }
 
 function addList(program: Command, found: (call: VerbCall) => void): void {

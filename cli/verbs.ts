@@ -118,7 +118,7 @@ async function withConsent<T>(call: Of<'get'>, { report, signal }: Setting, run:
 
 async function seed(call: Of<'seed'>, { api, io, report, signal }: Setting): Promise<number> {
   const link = await readLink(call.link, io)
-  const result = await api.seed({ link, wait: call.wait, peers: call.peers }, report.onEvent, signal)
+  const result = await api.seed({ link, wait: call.wait, peers: call.peers, keepForMs: call.keepForMs }, report.onEvent, signal)
   const fetched = `fetched ${count(result.fetchedBlocks, 'block')} (${formatBytes(result.fetchedBytes)})`
   await report.answer(result, `${result.cid}\n${count(result.blockCount, 'block')}, ${formatBytes(result.wireBytes)}; ${fetched}\n`)
   return EXIT.ok
@@ -139,7 +139,7 @@ async function unseed(call: Of<'unseed'>, { api, io, report, signal }: Setting):
 }
 
 async function gc(call: Of<'gc'>, { api, report, signal }: Setting): Promise<number> {
-  const result = await api.gc({ dryRun: call.dryRun }, report.onEvent, signal)
+  const result = await api.gc({ dryRun: call.dryRun, consent: call.yes }, report.onEvent, signal)
   const what = `${count(result.blocks, 'block')}, ${formatBytes(result.bytes)}`
   await report.answer(result, result.isDryRun ? `${what} would be freed\n` : `${what} freed\n`)
   return EXIT.ok
@@ -159,6 +159,9 @@ async function listKept({ api, report, signal }: Setting): Promise<number> {
   await report.answer(shares, human)
   return EXIT.ok
 }
+
+const untilOf = ({ keepUntilMs }: ShareSummary): string[] =>
+  keepUntilMs === null ? [] : [`until ${new Date(keepUntilMs).toISOString().slice(0, 10)}`]
 
 function sharesTable(shares: ShareSummary[]): string {
   const unknown = '-'
@@ -181,7 +184,7 @@ function sharesTable(shares: ShareSummary[]): string {
       share.files === null ? unknown : String(share.files),
       share.sizeBytes === null ? unknown : formatBytes(share.sizeBytes),
       share.wireBytes === null ? unknown : formatBytes(share.wireBytes),
-      share.seeding ? `${done(share)}, served` : done(share),
+      [done(share), ...(share.seeding ? ['served'] : []), ...untilOf(share)].join(', '),
       String(share.peers),
       share.label ?? '',
     ]),

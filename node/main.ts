@@ -26,6 +26,7 @@ import { getJob } from './jobs/get.ts'
 import type { Holding } from './jobs/holding.ts'
 import { Keeping } from './jobs/keeping.ts'
 import { Pins } from './jobs/pins.ts'
+import { restoreShares } from './jobs/restore.ts'
 import { ResumedSeeds } from './jobs/resume.ts'
 import { shareJob } from './jobs/share.ts'
 import { Sources } from './jobs/sources.ts'
@@ -43,7 +44,8 @@ import { DeleteLog } from './storage/delete-log.ts'
 import { diskFileSystem } from './storage/fs.ts'
 import { loadOrCreateSecret, prepareHome, readOrCreateFile } from './storage/home.ts'
 import { assertHomeIsKnown, migrateHome } from './storage/home-version.ts'
-import { openRecords } from './storage/records.ts'
+import { PinFiles, withPinFiles } from './storage/pin-files.ts'
+import { openOrRebuildRecords } from './storage/records-rebuild.ts'
 import { SourceStore } from './storage/source-store.ts'
 
 export interface ShoalNode {
@@ -125,7 +127,14 @@ export async function openNode(config: Config, options: NodeOptions): Promise<Sh
     const resumed = new ResumedSeeds(env)
     undo.push(() => resumed.stop())
     let node: RunningNode | null = null
-    const upkeep = new Upkeep(env, { isOneShot: options.oneShot || options.offline === true, isBusy: () => node?.isBusy !== false })
+    const upkeep = new Upkeep(env, {
+      isOneShot: options.oneShot || options.offline === true,
+      isBusy: () => node?.isBusy !== false,
+      letGo: async (cid, signal) => {
+        await resumed.release(cid)
+        await unseedJob(env, cid, signal)
+      },
+    })
     undo.push(() => upkeep.stop())
     node = new RunningNode({ config, env, stack, limiter, budgets, peerId: identity.text, unwind, resumed, upkeep, log })
     upkeep.start()
@@ -160,11 +169,13 @@ interface StorageParts {
 async function openStorage(config: Config, log: Log, undo: (() => Promise<void>)[]): Promise<StorageParts> {
   await assertHomeIsKnown(config.home)
   const paths = await prepareHome(config.home)
-  const records = await openRecords({ file: paths.recordsFile, log }).catch(async (error: unknown) => {
+  const opened = await openOrRebuildRecords({ file: paths.recordsFile, log }).catch(async (error: unknown) => {
     if (!(error instanceof Error && 'code' in error && error.code === 'LOCKED')) throw error
     throw new JobError('HOME_LOCKED', await describeHolder(socketPathFor(config.home), paths.recordsFile), { cause: error })
   })
-  undo.push(() => records.close())
+  undo.push(() => opened.records.close())
+  const pinned = await PinFiles.open(diskFileSystem, config.home)
+  const records = withPinFiles(opened.records, pinned)
   await migrateHome(config.home)
   const identity = await readOrCreateFile(paths.identityFile, createIdentity)
   const nodeSecret = (await loadOrCreateSecret(paths, 'node-secret', NODE.secretBytes)).reveal()
@@ -180,6 +191,7 @@ async function openStorage(config: Config, log: Log, undo: (() => Promise<void>)
     signal: NOT_ABORTED,
   })
   undo.push(() => blocks.close())
+  await restoreShares({ records, blocks, pins: pinned, log, isRebuilt: opened.setAside !== null }, NOT_ABORTED)
   const deleteLog = new DeleteLog({ dir: config.home, fs: diskFileSystem, log })
   const store = await SourceStore.open(diskFileSystem, config.home)
   const sources = new Sources({ store, blocks, pool, nodeSecret, log })
@@ -388,6 +400,7 @@ class RunningNode implements ShoalNode {
       haveBlocks: live?.heldBlocks ?? (isComplete ? (record.blockCount ?? 0) : 0),
       blockCount: record.blockCount,
       announcedMs: holding?.record?.announcedMs ?? record.announcedMs,
+      keepUntilMs: this.#env.keeping.of(record.cid).keepUntilMs,
     }
   }
 

@@ -18,4 +18,12 @@ export const KEEPING = {
   scrubLagMaxMs: 50,
   scrubBusyMs: 10_000,
   scrubSavedMs: 60_000,
+  /** Ten years: `seed --keep-for`. */
+  keepForMaxMs: 10 * 365 * 86_400_000,
+  expiryLookMs: 60_000,
+  /** The clock must have been past the time of a share for so long, while the node ran; */
+  overdueMs: 3_600_000,
+  /** or for so long after it jumped by this much against the clock that only runs forward. */
+  overdueAfterJumpMs: 86_400_000,
+  clockJumpMs: 3_600_000,
 } as const

@@ -92,6 +92,8 @@ export interface SeedRequest {
   link: string
   wait: boolean
   peers: string[]
+  /** Keep it for so long from now; null: until unseeded. Left out: as it is. */
+  keepForMs?: number | null
 }
 
 export interface SeedResult {
@@ -119,6 +121,8 @@ export interface UnseedResult {
 export interface GcRequest {
   /** Only count them. */
   dryRun: boolean
+  /** Also where the records were lost once. */
+  consent: boolean
 }
 
 export interface GcResult {
@@ -194,6 +198,8 @@ export interface ShareSummary {
   haveBlocks: number
   blockCount: number | null
   announcedMs: number | null
+  /** When it will be let go of, by the wall clock; null: when it is unseeded. */
+  keepUntilMs: number | null
 }
 
 /** List the files of a share without fetching them. */

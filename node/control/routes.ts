@@ -11,6 +11,7 @@
  * A failure before anything was sent is {"error":{code,message,exitCode}} with a status of 400 or more, whatever the kind.
  */
 
+import { KEEPING } from '../../protocol/limits.ts'
 import { LOG_LEVELS } from '../log.ts'
 import {
   type ByteRange,
@@ -58,6 +59,8 @@ const text: Check<string> = (value) => typeof value === 'string'
 const flag: Check<boolean> = (value) => typeof value === 'boolean'
 /** For a field that may be left out. */
 const flagIfGiven = (value: unknown): value is boolean => value === undefined || typeof value === 'boolean'
+const lengthIfGiven = (value: unknown): value is number | null =>
+  value === undefined || value === null || (Number.isSafeInteger(value) && Number(value) > 0 && Number(value) <= KEEPING.keepForMaxMs)
 const textOrNull: Check<string | null> = (value) => value === null || typeof value === 'string'
 const texts: Check<string[]> = (value) => Array.isArray(value) && value.every((item) => typeof item === 'string')
 const scope: Check<ShareRequest['scope']> = (value) => value === 'lineage' || value === 'node' || value === 'fresh' || value === 'public'
@@ -102,9 +105,9 @@ const parseGet = request<GetRequest>({
   keep: flag,
 })
 const parseCat = request<CatRequest>({ link: text, path: textOrNull, range: rangeOrNull, consent: flag, wait: flag, peers: texts })
-const parseSeed = request<SeedRequest>({ link: text, wait: flag, peers: texts })
+const parseSeed = request<SeedRequest>({ link: text, wait: flag, peers: texts, keepForMs: lengthIfGiven })
 const parseUnseed = request<UnseedRequest>({ cid: text })
-const parseGc = request<GcRequest>({ dryRun: flag })
+const parseGc = request<GcRequest>({ dryRun: flag, consent: flag })
 const parseVerify = request<VerifyRequest>({ cids: texts, repair: flag, wait: flag, peers: texts })
 const parseList = request<ListRequest>({ link: text, path: textOrNull, wait: flag, peers: texts })
 const parseLimits = request<LimitsRequest>({ set: settings, reset: flag, save: flag })

@@ -14,6 +14,7 @@ import { type GcRequest, type GcResult, JobError, type JobEvent, type UnseedResu
 import type { Deleted } from '../storage/blocks.ts'
 import { DigestSet, digestsIn } from '../storage/digest-set.ts'
 import type { JobEnvironment } from './environment.ts'
+import { GC_ASKS } from './restore.ts'
 import { Slices } from './slices.ts'
 import { isWhole, walkTree } from './tree-walk.ts'
 
@@ -96,6 +97,22 @@ export async function gcJob(
   onEvent: (event: JobEvent) => void,
   signal: AbortSignal,
 ): Promise<GcResult> {
+  const mustAsk = (await env.records.getSetting(GC_ASKS)) === '1'
+  if (mustAsk && !request.dryRun && !request.consent) {
+    const says = 'the records were lost once, so blocks that no share seems to need may be all that is left of one: look with --dry-run'
+    throw new JobError('GC_ASKS', `${says}, delete them with --yes`, { exitCode: EXIT.needsConsent })
+  }
+  const result = await collect(env, request, onEvent, signal)
+  if (mustAsk && !request.dryRun) await env.records.setSetting(GC_ASKS, '0')
+  return result
+}
+
+async function collect(
+  env: JobEnvironment,
+  request: GcRequest,
+  onEvent: (event: JobEvent) => void,
+  signal: AbortSignal,
+): Promise<GcResult> {
   return await env.pins.sweep(async () => {
     const watch = env.blocks.watchUse()
     try {
@@ -159,7 +176,8 @@ export async function finishDeletion(env: JobEnvironment, signal: AbortSignal): 
     const watch = env.blocks.watchUse()
     try {
       const left = await env.deleteLog.read()
-      if (left === null) return
+      // Once the records were lost it is not for us to say what is not needed.
+      if (left === null || (await env.records.getSetting(GC_ASKS)) === '1') return
       const live = await liveDigests(env, null, signal)
       if (typeof live === 'string') {
         env.log.warn('a deletion that was cut off waits until this share can be read', { cid: live })

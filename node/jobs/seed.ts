@@ -5,7 +5,7 @@
  */
 import { FORMAT } from '../../protocol/limits.ts'
 import { parseLink } from '../../protocol/link.ts'
-import type { JobEvent, SeedRequest, SeedResult } from '../control/api.ts'
+import { JobError, type JobEvent, type SeedRequest, type SeedResult } from '../control/api.ts'
 import { nodePrimitives } from '../crypto/primitives.ts'
 import type { ShareRecord } from '../storage/records.ts'
 import { reconcileLive } from './damage.ts'
@@ -41,6 +41,13 @@ export async function seedJob(
       addedMs: Date.now(),
       announcedMs: null,
     }
+    const { keepForMs } = request
+    if (keepForMs !== undefined) {
+      if (keepForMs !== null && record.role !== 'blind')
+        throw new JobError('BAD_INPUT', 'this share is your own or one you got: it is kept until you `unseed` it, not for a time')
+      const keepUntilMs = keepForMs === null ? null : Date.now() + keepForMs
+      if (env.keeping.of(record.cid).keepUntilMs !== keepUntilMs) await env.keeping.change(record.cid, { keepUntilMs })
+    }
     await env.records.saveShare(record)
     env.host.kept(holding, record)
     // What was here and is lost is fetched again, also what gets lost meanwhile.
@@ -51,7 +58,7 @@ export async function seedJob(
     } while (!live.isComplete)
     const latest = (await env.records.getShare(record.cid)) ?? record
     if (latest.state !== 'complete') {
-      const complete: ShareRecord = { ...latest, state: 'complete' }
+      const complete: ShareRecord = { ...latest, state: 'complete', wireBytes: shape.totalBytes, blockCount: shape.blockCount }
       await env.records.saveShare(complete)
       env.host.kept(holding, complete)
     }

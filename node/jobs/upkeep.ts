@@ -2,23 +2,33 @@
  * What a node does for its store by itself, quietly: finishes a deletion that was cut off, deletes what nobody needs, checks what is there.
  */
 import { setTimeout as delay } from 'node:timers/promises'
-import { NODE } from '../../protocol/limits.ts'
+import { KEEPING, NODE } from '../../protocol/limits.ts'
 import { JobError, type KeepingStatus } from '../control/api.ts'
 import type { JobEnvironment } from './environment.ts'
+import { Expiry } from './expiry.ts'
 import { finishDeletion, gcJob } from './gc.ts'
 import { Scrub } from './scrub.ts'
+
+export interface UpkeepOptions {
+  isOneShot: boolean
+  /** Checking had better wait. */
+  isBusy: () => boolean
+  /** Stops whatever the node does by itself with a share, and unseeds it. */
+  letGo: (cid: string, signal: AbortSignal) => Promise<void>
+}
 
 export class Upkeep {
   readonly #env: JobEnvironment
   readonly #isOneShot: boolean
+  readonly #letGo: UpkeepOptions['letGo']
   readonly #scrub: Scrub
   readonly #stopped = new AbortController()
   readonly #running = new Set<Promise<void>>()
 
-  /** `isBusy`: checking had better wait. */
-  constructor(env: JobEnvironment, options: { isOneShot: boolean; isBusy: () => boolean }) {
+  constructor(env: JobEnvironment, options: UpkeepOptions) {
     this.#env = env
     this.#isOneShot = options.isOneShot
+    this.#letGo = options.letGo
     this.#scrub = new Scrub(env, options.isBusy, this.#stopped.signal)
   }
 
@@ -26,6 +36,7 @@ export class Upkeep {
     this.#run('finishing a deletion', (signal) => finishDeletion(this.#env, signal))
     if (this.#isOneShot) return
     this.#run('deleting what nobody needs', (signal) => this.#collect(signal))
+    this.#run('letting go of what is over', (signal) => this.#expire(signal))
     this.#run('checking what is stored', (signal) => this.#check(signal))
   }
 
@@ -44,12 +55,34 @@ export class Upkeep {
     for (let waitMs: number = NODE.gcFirstMs; ; waitMs = NODE.gcAgainMs) {
       await delay(waitMs, undefined, { signal, ref: false })
       try {
-        const { blocks, bytes } = await gcJob(this.#env, { dryRun: false }, () => {}, signal)
+        const { blocks, bytes } = await gcJob(this.#env, { dryRun: false, consent: false }, () => {}, signal)
         if (blocks > 0) this.#env.log.info('blocks that nobody needs were deleted', { blocks, bytes })
       } catch (error) {
         signal.throwIfAborted()
-        this.#env.log.warn('blocks that nobody needs could not be deleted', { error }) // tried again tomorrow
+        this.#env.log.info('blocks that nobody needs were not deleted', { error }) // tried again tomorrow
       }
+    }
+  }
+
+  async #expire(signal: AbortSignal): Promise<void> {
+    const expiry = new Expiry()
+    for (;;) {
+      for (const cid of expiry.look(this.#env.keeping.all(), performance.now(), Date.now())) {
+        try {
+          // What is our own by now, or was fetched to read, is kept for good.
+          const role = (await this.#env.records.getShare(cid))?.role
+          if (role !== 'blind') {
+            await this.#env.keeping.change(cid, { keepUntilMs: null })
+            continue
+          }
+          await this.#letGo(cid, signal)
+          this.#env.log.info('a share was kept for as long as it was to be, and is not any more', { cid })
+        } catch (error) {
+          signal.throwIfAborted()
+          this.#env.log.info('a share whose time is over is still in use', { cid, error }) // looked at again in a minute
+        }
+      }
+      await delay(KEEPING.expiryLookMs, undefined, { signal, ref: false })
     }
   }
 

@@ -13,7 +13,8 @@ import { accessSync, constants } from 'node:fs'
 import { dirname, join } from 'node:path'
 import type { DatabaseSync, SQLInputValue, StatementSync } from 'node:sqlite'
 import { parentPort, workerData } from 'node:worker_threads'
-import type { KeepingRow, RecordReply, RecordRequest, ShareRow } from './records-messages.ts'
+import { fillSums, findDamage, SUMMED, type SummedTable, salvage, sumOf } from './records-check.ts'
+import type { RecordReply, RecordRequest, ShareRow } from './records-messages.ts'
 import { Reserve } from './records-reserve.ts'
 
 // Early releases of Node 24 print one warning when SQLite is first loaded; only that one is kept back.
@@ -36,7 +37,11 @@ const MIGRATIONS = [
      isDamaged INTEGER NOT NULL
    ) STRICT, WITHOUT ROWID;`,
   'ALTER TABLE share ADD COLUMN inPlace INTEGER NOT NULL DEFAULT 0',
+  `ALTER TABLE share ADD COLUMN sum INTEGER; ALTER TABLE keeping ADD COLUMN sum INTEGER; ALTER TABLE setting ADD COLUMN sum INTEGER`,
 ]
+
+/** From this version on the number of the version stands in two places: one changed bit must not make a file look newer. */
+const TWICE_FROM = 4
 
 const SHARE_COLUMNS = [
   'cid',
@@ -64,29 +69,38 @@ class Refused extends Error {
   }
 }
 
-function open(file: string): DatabaseSync {
+function open(file: string, salvageFrom: string | null): DatabaseSync {
   const { DatabaseSync } = process.getBuiltinModule('node:sqlite')
   const db = new DatabaseSync(file)
   try {
-    bringUpToDate(db)
+    bringUpToDate(db, salvageFrom)
     return db
   } catch (error) {
     db.close() // a connection left half-open would stand in the way of the next one
+    // Our own statements are right: what they stumble over is the file.
+    if (error instanceof Error && 'errcode' in error && error.errcode === 1) throw new Refused('CORRUPT', 'records: the file is damaged')
     throw error
   }
 }
 
-function bringUpToDate(db: DatabaseSync): void {
+function bringUpToDate(db: DatabaseSync, salvageFrom: string | null): void {
   db.exec('PRAGMA locking_mode = EXCLUSIVE; PRAGMA synchronous = FULL; PRAGMA secure_delete = ON')
   // The first transaction takes the lock, and exclusive mode keeps it; setting WAL is part of that.
   db.exec('PRAGMA journal_mode = WAL; BEGIN EXCLUSIVE')
   const version = Number(db.prepare('PRAGMA user_version').get()?.user_version)
+  const twin = Number(db.prepare('PRAGMA application_id').get()?.application_id)
+  if ((version >= TWICE_FROM || twin !== 0) && twin !== version)
+    throw new Refused('CORRUPT', 'records: the number of their version was changed')
   if (version > MIGRATIONS.length) {
     throw new Refused('NEWER', `the records are of version ${version}, this Shoal knows ${MIGRATIONS.length}: use a newer Shoal`)
   }
   for (const step of MIGRATIONS.slice(version)) db.exec(step)
+  if (version < TWICE_FROM) fillSums(db)
+  const damage = findDamage(db)
+  if (damage !== null) throw new Refused('CORRUPT', `records: ${damage}`)
+  if (salvageFrom !== null) salvage(db, salvageFrom)
   // Only where it changes: a node must be able to start on a full disk.
-  if (version < MIGRATIONS.length) db.exec(`PRAGMA user_version = ${MIGRATIONS.length}`)
+  if (version < MIGRATIONS.length) db.exec(`PRAGMA user_version = ${MIGRATIONS.length}; PRAGMA application_id = ${MIGRATIONS.length}`)
   db.exec('COMMIT')
 }
 
@@ -102,18 +116,22 @@ class Tables {
   answer(request: RecordRequest): unknown {
     switch (request.op) {
       case 'listShares':
-        return this.#all('SELECT * FROM share WHERE cid > ? ORDER BY cid LIMIT ?', request.after, request.limit)
+        return this.#all(`SELECT ${SHARE_COLUMNS.join(', ')} FROM share WHERE cid > ? ORDER BY cid LIMIT ?`, request.after, request.limit)
       case 'getShare':
-        return this.#get('SELECT * FROM share WHERE cid = ?', request.cid)
+        return this.#get(`SELECT ${SHARE_COLUMNS.join(', ')} FROM share WHERE cid = ?`, request.cid)
       case 'saveShare':
-        return this.#saveShare(request.row)
+        return this.#save('share', { ...request.row }, SHARE_COLUMNS)
       case 'removeShare':
         this.#run('DELETE FROM keeping WHERE cid = ?', request.cid)
         return this.#run('DELETE FROM share WHERE cid = ?', request.cid) > 0
       case 'listKeeping':
-        return this.#all('SELECT * FROM keeping WHERE cid > ? ORDER BY cid LIMIT ?', request.after, request.limit)
+        return this.#all(
+          `SELECT ${SUMMED.keeping.join(', ')} FROM keeping WHERE cid > ? ORDER BY cid LIMIT ?`,
+          request.after,
+          request.limit,
+        )
       case 'saveKeeping':
-        for (const row of request.rows) this.#saveKeeping(row)
+        for (const row of request.rows) this.#save('keeping', { ...row })
         return null
       case 'setAnnounced':
         this.#run('UPDATE share SET announcedMs = ? WHERE cid = ?', request.atMs, request.cid)
@@ -121,8 +139,7 @@ class Tables {
       case 'getSetting':
         return this.#get('SELECT value FROM setting WHERE name = ?', request.name)?.value ?? null
       case 'setSetting':
-        this.#run('INSERT OR REPLACE INTO setting (name, value) VALUES (?, ?)', request.name, request.value)
-        return null
+        return this.#save('setting', { name: request.name, value: request.value })
       case 'getKey':
         return this.#get('SELECT value FROM datastore WHERE key = ?', request.key)?.value ?? null
       case 'changeKeys':
@@ -138,15 +155,11 @@ class Tables {
     }
   }
 
-  #saveShare(row: ShareRow): null {
-    const places = SHARE_COLUMNS.map(() => '?').join(', ')
-    this.#run(`INSERT OR REPLACE INTO share (${SHARE_COLUMNS.join(', ')}) VALUES (${places})`, ...SHARE_COLUMNS.map((name) => row[name]))
+  #save(table: SummedTable, row: Record<string, SQLInputValue>, names: readonly string[] = SUMMED[table]): null {
+    const columns = [...names, 'sum']
+    const sql = `INSERT OR REPLACE INTO ${table} (${columns.join(', ')}) VALUES (${columns.map(() => '?').join(', ')})`
+    this.#run(sql, ...names.map((name) => row[name] ?? null), sumOf(table, row))
     return null
-  }
-
-  #saveKeeping({ cid, isCached, keepUntilMs, usedOrder, cachedBytes, isDamaged }: KeepingRow): void {
-    const sql = `INSERT OR REPLACE INTO keeping (cid, isCached, keepUntilMs, usedOrder, cachedBytes, isDamaged) VALUES (?, ?, ?, ?, ?, ?)`
-    this.#run(sql, cid, isCached, keepUntilMs, usedOrder, cachedBytes, isDamaged)
   }
 
   // Keys are compared as bytes, so those with one prefix stand together, from the prefix itself on.
@@ -199,9 +212,9 @@ class Service {
   #batch: Received[] = []
   #isBroken = false
 
-  constructor(file: string, reply: (reply: RecordReply) => void) {
+  constructor(file: string, salvageFrom: string | null, reply: (reply: RecordReply) => void) {
     this.#file = file
-    this.#db = open(file)
+    this.#db = open(file, salvageFrom)
     this.#tables = new Tables(this.#db)
     this.#reserve = new Reserve(join(dirname(file), 'reserve'))
     this.#reserve.keep()
@@ -253,7 +266,7 @@ class Service {
       throw new Refused('DENIED', 'records: the file system is read-only', { cause })
     }
     if (this.#db.isOpen) this.#db.close()
-    this.#db = open(this.#file)
+    this.#db = open(this.#file, null)
     this.#tables = new Tables(this.#db)
     if (this.#db.prepare('PRAGMA wal_checkpoint(TRUNCATE)').get()?.busy !== 0) throw new Refused('IO', 'records: the disk fails')
     this.#isBroken = false
@@ -297,7 +310,7 @@ class Service {
 const port = parentPort
 if (port === null) throw new Error('records-worker.ts runs as a worker only')
 try {
-  const service = new Service(workerData.file, (reply) => port.postMessage(reply))
+  const service = new Service(workerData.file, workerData.salvageFrom ?? null, (reply) => port.postMessage(reply))
   port.on('message', (received: Received) => service.receive(received))
   port.postMessage({ id: 0, ok: true, value: null })
 } catch (error) {

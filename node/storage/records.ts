@@ -72,9 +72,9 @@ export interface Records {
 }
 
 /** Opens or creates the records. FileError LOCKED when another process holds them, NEWER when a later version of Shoal wrote them. */
-export async function openRecords(init: { file: string; log: Log }): Promise<Records> {
+export async function openRecords(init: { file: string; log: Log; salvageFrom?: string }): Promise<Records> {
   await createFile(init.file)
-  const worker = new RecordsWorker(init.file, init.log)
+  const worker = new RecordsWorker(init.file, init.log, init.salvageFrom ?? null)
   await worker.opened
   return new SqliteRecords(worker)
 }
@@ -102,10 +102,10 @@ export class RecordsWorker {
   #thread: RecordsThread
   #isClosing = false
 
-  constructor(file: string, log: Log) {
+  constructor(file: string, log: Log, salvageFrom: string | null = null) {
     this.#file = file
     this.#log = log
-    this.#thread = new RecordsThread(file)
+    this.#thread = new RecordsThread(file, salvageFrom)
     this.opened = this.#thread.opened
   }
 
@@ -135,7 +135,7 @@ export class RecordsWorker {
       await ended.exited
       if (this.#thread === ended) {
         this.#log.error('the records worker ended and is started again', { error: ended.failure })
-        this.#thread = new RecordsThread(this.#file)
+        this.#thread = new RecordsThread(this.#file, null)
       }
     }
     await this.#thread.opened
@@ -151,12 +151,12 @@ class RecordsThread {
   readonly #pending = new Map<number, { resolve: (value: unknown) => void; reject: (error: Error) => void }>()
   #nextId = 1
 
-  constructor(file: string) {
+  constructor(file: string, salvageFrom: string | null) {
     // Node runs the source as it is, and the compiled form beside this file's compiled form.
     const ending = import.meta.url.endsWith('.ts') ? 'ts' : 'js'
     const script = new URL(`./records-worker.${ending}`, import.meta.url)
     // Flags of the main thread (--input-type, --test, ...) mean nothing to it.
-    this.#worker = new Worker(script, { workerData: { file }, name: 'records', execArgv: [] })
+    this.#worker = new Worker(script, { workerData: { file, salvageFrom }, name: 'records', execArgv: [] })
     this.opened = new Promise((resolve, reject) => this.#pending.set(0, { resolve: () => resolve(), reject }))
     this.opened.catch(() => {}) // told to each who waits for it
     this.#worker.on('message', (reply: RecordReply) => this.#settle(reply))

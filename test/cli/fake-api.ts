@@ -64,7 +64,7 @@ export function fakeApi(override: Partial<ShoalApi> = {}): FakeApi {
       return { shares: [{ ...share, ...end, failure: null }], checkedBlocks: 9, checkedBytes: 9_437_184, isSound: request.repair }
     },
     async shares() {
-      const known = { files: 1, sizeBytes: 5, wireBytes: 16_384, haveBlocks: 1, blockCount: 1, announcedMs: null }
+      const known = { files: 1, sizeBytes: 5, wireBytes: 16_384, haveBlocks: 1, blockCount: 1, announcedMs: null, keepUntilMs: null }
       return [{ cid: CID, role: 'owner', label: 'evil\u001b[2Jname', ...known, state: 'complete', seeding: true, peers: 0 }]
     },
     async *list() {

@@ -121,8 +121,12 @@ describe('the grammar of the command line', () => {
       verb: 'seed',
       link: { from: 'file', path: 'l.txt' },
       peers: ['/x'],
+      keepForMs: null,
       wait: true,
     })
+    expect(callOf('seed', CID, '--keep-for', '30d')).toMatchObject({ keepForMs: 30 * 86_400_000 })
+    for (const wrong of ['30', '0d', '-1d', '1y', 'd', '99999w', '1.5h'])
+      expect(parseArguments(['seed', CID, '--keep-for', wrong])).toMatchObject({ exitCode: EXIT.usage })
     expect(callOf('verify')).toEqual({ verb: 'verify', links: [], repair: false, peers: [], wait: false })
     expect(callOf('verify', '--repair', '--wait', '--peer', '/p', CID, '-')).toEqual({
       verb: 'verify',
@@ -131,8 +135,9 @@ describe('the grammar of the command line', () => {
       peers: ['/p'],
       wait: true,
     })
-    expect(callOf('gc')).toEqual({ verb: 'gc', dryRun: false })
-    expect(callOf('gc', '--dry-run')).toEqual({ verb: 'gc', dryRun: true })
+    expect(callOf('gc')).toEqual({ verb: 'gc', dryRun: false, yes: false })
+    expect(callOf('gc', '--dry-run')).toEqual({ verb: 'gc', dryRun: true, yes: false })
+    expect(callOf('gc', '--yes')).toMatchObject({ yes: true })
     expect(callOf('unseed', CID)).toEqual({ verb: 'unseed', link: { from: 'argument', text: CID } })
     expect(callOf('ls')).toEqual({ verb: 'ls', link: null, path: null, peers: [], wait: false })
     expect(callOf('ls', LINK, '--path', 'x')).toMatchObject({ link: { from: 'argument' }, path: 'x' })

@@ -85,7 +85,7 @@ describe('the control socket', () => {
     expect(await client.get(GET, ignore, never)).toEqual(await plain.get(GET, ignore, never))
     expect(await client.seed({ link: LINK, wait: true, peers: ['/p'] }, ignore, never)).toMatchObject({ blockCount: 2 })
     expect(await client.verify({ cids: [CID], repair: true, wait: false, peers: [] }, () => {}, never)).toMatchObject({ isSound: true })
-    expect(await client.gc({ dryRun: true }, () => {}, never)).toMatchObject({ blocks: 3, isDryRun: true })
+    expect(await client.gc({ dryRun: true, consent: false }, () => {}, never)).toMatchObject({ blocks: 3, isDryRun: true })
     expect(await client.unseed({ cid: CID }, never)).toEqual({ cid: CID, freedBytes: 2048, removed: true, heldBackBy: null })
     expect(await client.shares(never)).toEqual(await plain.shares(never))
     expect(await all(client.list(LIST, ignore, never))).toEqual(await all(plain.list(LIST, ignore, never)))

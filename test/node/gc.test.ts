@@ -15,7 +15,7 @@ import { hexOf, storedFiles } from '../kit/stored.ts'
 import { freshFolder, hookedFileSystem, never, sha256, systemError } from './storage-fakes.ts'
 
 const ignore = (): void => {}
-const gc = (home: StoreHome, dryRun = false) => gcJob(home.env, { dryRun }, ignore, never)
+const gc = (home: StoreHome, dryRun = false) => gcJob(home.env, { dryRun, consent: false }, ignore, never)
 
 const pool = new CryptoPool()
 afterAll(() => pool.close())
@@ -118,7 +118,7 @@ describe('gc', () => {
     const onEvent = (event: { type: string; phase?: string; doneBytes?: number }): void => {
       if (event.phase === 'sweep' && (event.doneBytes ?? 0) > 0) stop.abort(new Error('enough'))
     }
-    await expect(gcJob(home.env, { dryRun: false }, onEvent, stop.signal)).rejects.toThrow('enough')
+    await expect(gcJob(home.env, { dryRun: false, consent: false }, onEvent, stop.signal)).rejects.toThrow('enough')
     const left = home.env.blocks.count
     expect(left).toBeLessThan(23)
     await gc(home)

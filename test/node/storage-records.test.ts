@@ -107,7 +107,7 @@ describe('records', () => {
     const dir = freshFolder()
     const newer = join(dir, 'newer.db')
     const db = new DatabaseSync(newer)
-    db.exec('PRAGMA user_version = 99')
+    db.exec('PRAGMA user_version = 99; PRAGMA application_id = 99')
     db.close()
     await expect(openRecords({ file: newer, log: silentLog })).rejects.toMatchObject({ code: 'NEWER' })
     const junk = join(dir, 'junk.db')
