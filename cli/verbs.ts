@@ -76,12 +76,14 @@ async function get(call: Of<'get'>, at: Setting): Promise<number> {
     wait: call.wait,
     peers: call.peers,
     keep: call.keep,
+    keepSealed: call.keepSealed,
   }
   const result = await withConsent(call, at, (consent) => api.get({ ...request, consent }, report.onEvent, signal))
   await report.answer(result, sayGot(result))
   if (result.keptBytes > 0) {
     report.note(`${formatBytes(result.keptBytes)} of sealed blocks stay on this disk to be served, until \`shoal unseed ${result.cid}\`.`)
   }
+  if (result.inPlace) report.note(`Served from the files that were written, until \`shoal unseed ${result.cid}\`.`)
   for (const file of result.damaged) report.warn(`${file.path}: ${file.cause}`)
   return result.damaged.length === 0 ? EXIT.ok : EXIT.damagedShare
 }

@@ -484,6 +484,10 @@ export const SOURCES = {
   readsAtOnceMax: 8,
   /** Sealed blocks of all shares, kept for the next who asks. */
   cacheBytesMax: 16 * MIB,
+  /** What the system counts the room of a file in. */
+  diskSectorBytes: 512,
+  /** Blocks that are known to be missing before they are asked for, while an interrupted download is looked through. */
+  missingAtOnceMax: 64,
   /** From a file that seems changed to its being looked through: it may still be written to. */
   recheckAfterMs: 2_000,
 } as const

@@ -52,8 +52,10 @@ export interface GetRequest {
   wait: boolean
   /** Addresses to try beside those that are found. */
   peers: string[]
-  /** Keep the sealed blocks after a one-shot get. */
+  /** Keep the share after a one-shot get. */
   keep: boolean
+  /** Keep a sealed copy beside the files, and serve that. Left out: false. */
+  keepSealed?: boolean
 }
 
 export interface GetResult {
@@ -68,6 +70,8 @@ export interface GetResult {
   damaged: { path: string; cause: string }[]
   /** Bytes of sealed blocks that stay on this disk for seeding. */
   keptBytes: number
+  /** What is served of it is served from the files that were written. */
+  inPlace: boolean
 }
 
 /** Some bytes of a file: `start` is the first (below 0: counted from the end), `end` the last, null for the end of the file. */

@@ -97,6 +97,7 @@ describe('with no daemon', () => {
           wait: false,
           peers: [],
           keep: false,
+          keepSealed: false,
         },
       },
     ])
@@ -220,7 +221,17 @@ describe('answers and failures', () => {
   })
 
   it('reports damaged files and exits as for a damaged share', async () => {
-    const got = { cid: CID, written: ['/w'], files: 2, sizeBytes: 9, fetchedBytes: 9, fetchedBlocks: 1, reusedBlocks: 0, keptBytes: 1024 }
+    const got = {
+      cid: CID,
+      written: ['/w'],
+      files: 2,
+      sizeBytes: 9,
+      fetchedBytes: 9,
+      fetchedBlocks: 1,
+      reusedBlocks: 0,
+      keptBytes: 1024,
+      inPlace: false,
+    }
     const damaged = [{ path: 'a\u001b.txt', cause: 'wrong hash' }]
     const terminal = await makeTerminal({ api: fakeApi({ get: async () => ({ ...got, damaged }) }) })
     expect(await terminal.run('get', LINK)).toBe(EXIT.damagedShare)

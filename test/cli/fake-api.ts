@@ -42,7 +42,7 @@ export function fakeApi(override: Partial<ShoalApi> = {}): FakeApi {
     async get(request, onEvent) {
       onEvent(progress)
       const counts = { files: 1, sizeBytes: 5, fetchedBytes: 1024, fetchedBlocks: 1, reusedBlocks: 0 }
-      return { cid: CID, written: [`${request.outputDir}/photos`], ...counts, damaged: [], keptBytes: 0 }
+      return { cid: CID, written: [`${request.outputDir}/photos`], ...counts, damaged: [], keptBytes: 0, inPlace: true }
     },
     async *cat() {
       yield new TextEncoder().encode('hello ')
