@@ -56,7 +56,7 @@ export class PartFolder {
       await fs.syncDirectory(parent)
     }
     await assertReal(fs, target.dir)
-    for (const path of await leftoversIn(target.dir, tag)) {
+    for (const path of await leftoversIn(fs, target.dir, tag)) {
       if (path !== leftover?.path && !live.has(path)) await fs.remove(path, 'tree')
     }
     if (leftover !== null) {
@@ -75,8 +75,8 @@ export class PartFolder {
   }
 
   /** The part of an interrupted run that can be gone on with; nobody else of this process can take it from here on. */
-  static async findLeftover(plan: Plan, target: Target, tag: string): Promise<Leftover | null> {
-    for (const path of await leftoversIn(target.dir, tag)) {
+  static async findLeftover(fs: FileSystem, plan: Plan, target: Target, tag: string): Promise<Leftover | null> {
+    for (const path of await leftoversIn(fs, target.dir, tag)) {
       if (live.has(path)) continue
       live.add(path)
       try {

@@ -10,6 +10,7 @@ import { join } from 'node:path'
 import { SOURCES, STORAGE } from '../../protocol/limits.ts'
 import type { Plan } from './extract-plan.ts'
 import { systemCode } from './file-error.ts'
+import type { FileSystem } from './fs.ts'
 import { forEachBounded } from './turns.ts'
 
 /** A part folder of an earlier run. */
@@ -22,10 +23,10 @@ export interface Leftover {
 }
 
 /** The part folders with this tag in the output folder. */
-export async function leftoversIn(dir: string, tag: string): Promise<string[]> {
+export async function leftoversIn(fs: FileSystem, dir: string, tag: string): Promise<string[]> {
   const pattern = new RegExp(`^\\.shoal-${tag}-[0-9a-f]{32}\\.part$`)
   try {
-    return (await readdir(dir)).filter((name) => pattern.test(name)).map((name) => join(dir, name))
+    return (await fs.list(dir)).filter((name) => pattern.test(name)).map((name) => join(dir, name))
   } catch (error) {
     if (systemCode(error) === 'ENOENT') return []
     throw error

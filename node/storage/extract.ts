@@ -100,7 +100,7 @@ export class Extraction {
     const target = await findTarget(fs, init.outputDir)
     if (init.folds ?? (await foldsCase(fs, target))) plan.assertNoFolding()
     await assertFree(fs, plan, target, init.force, init.signal)
-    const leftover = init.resumes === true ? await PartFolder.findLeftover(plan, target, init.tag) : null
+    const leftover = init.resumes === true ? await PartFolder.findLeftover(fs, plan, target, init.tag) : null
     try {
       await assertRoom(fs, plan, target, leftover?.bytes)
     } catch (error) {
