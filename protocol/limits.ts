@@ -484,6 +484,14 @@ export const SOURCES = {
   readsAtOnceMax: 8,
   /** Sealed blocks of all shares, kept for the next who asks. */
   cacheBytesMax: 16 * MIB,
+  /** Looking at the files of all shares in place: the first round after the start, the pause between rounds, */
+  sweepFirstMs: 10_000,
+  sweepMs: 3_600_000,
+  /** and the pace: so many, then a pause; 2,000 a second at most. */
+  looksAtOnceMax: 100,
+  lookPauseMs: 50,
+  /** Files that `status` names; the others are counted. */
+  faultsListedMax: 20,
   /** What the system counts the room of a file in. */
   diskSectorBytes: 512,
   /** Blocks that are known to be missing before they are asked for, while an interrupted download is looked through. */

@@ -143,6 +143,10 @@ export interface ShareSummary {
   sizeBytes: number | null
   wireBytes: number | null
   state: 'partial' | 'complete'
+  /** Its data lies in the user's files alone. */
+  inPlace: boolean
+  /** Of these, how many are not as they were: what they hold is not served. */
+  faultyFiles: number
   seeding: boolean
   peers: number
   haveBlocks: number
@@ -229,6 +233,15 @@ export interface MonthVolume {
   isDownHeld: boolean
 }
 
+/** A file that is not what was shared, or got, any more. */
+export interface FaultyFile {
+  cid: string
+  path: string
+  fault: 'changed' | 'missing' | 'not-a-file' | 'unreadable'
+  /** Shared from here: sharing it again makes a new link. Else it can be got again. */
+  isOwn: boolean
+}
+
 export interface StatusResult {
   peerId: string
   version: string
@@ -238,6 +251,8 @@ export interface StatusResult {
   shares: number
   /** Of these, begun and not complete, by what becomes of them: a job works on them, or they wait for the same `get` again. */
   unfinished: { running: number; waiting: number }
+  /** Files of shares in place that are not as they were: how many, and the first few with what became of them. */
+  faultyFiles: { count: number; first: FaultyFile[] }
   blocks: number
   connections: number
   /** Sessions with peers of a share. */

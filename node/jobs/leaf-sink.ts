@@ -33,3 +33,18 @@ export async function isSunk(sink: LeafSink | null, position: number, { opened }
   sink.damaged(position, opened)
   return false
 }
+
+/** Blocks that are being kept: a second copy that comes in meanwhile waits for the first, and is not kept. */
+export class Arrivals {
+  readonly #running = new Map<number, Promise<boolean>>()
+
+  /** Runs `keep`; false when it does, or when the block came in already and was kept. */
+  async first(item: number, keep: () => Promise<boolean>): Promise<boolean> {
+    for (let other = this.#running.get(item); other !== undefined; other = this.#running.get(item)) {
+      if (await other.catch(() => false)) return false
+    }
+    const running = keep().finally(() => this.#running.delete(item))
+    this.#running.set(item, running)
+    return await running
+  }
+}

@@ -18,7 +18,7 @@ import { type Bitfield, runsOfBits, runsWhere } from './bitfield.ts'
 import { type Claim, claimedBlocks, countClaimed, HaveTeller } from './have-teller.ts'
 import { Held, type LeafSource } from './held.ts'
 import type { ItemMap } from './item-map.ts'
-import { isSunk, type LeafSink, receive } from './leaf-sink.ts'
+import { Arrivals, isSunk, type LeafSink, receive } from './leaf-sink.ts'
 import type { SealedCache } from './sealed-cache.ts'
 import { BlockIntake } from './stored.ts'
 import { Waiters } from './waiters.ts'
@@ -50,6 +50,7 @@ export class LiveShare implements PeerLinkHandlers {
   readonly #parts: LiveShareParts
   readonly #claims = new Map<string, Claim>()
   readonly #waiters = new Waiters()
+  readonly #arrivals = new Arrivals()
   readonly #teller: HaveTeller
   readonly #listeners = new Set<LeafListener>()
   readonly #failures = new Set<(error: Error) => void>()
@@ -317,7 +318,8 @@ export class LiveShare implements PeerLinkHandlers {
       return
     }
     try {
-      if (!(await isSunk(this.sink, index, received)) && !(await this.intake.put(expected, bytes))) return
+      const keep = async () => (await isSunk(this.sink, index, received)) || (await this.intake.put(expected, bytes))
+      if (!(await this.#arrivals.first(item, keep))) return this.#feedTo(engine, { type: 'verified', peer, item })
       if (received.opened !== null && this.#claims.size > 1) this.#held.remember(expected, bytes)
     } catch (error) {
       this.#feedTo(engine, { type: 'rejected', peer, item, reason: 'store' })

@@ -13,7 +13,7 @@ import type { BlockStore } from '../storage/blocks.ts'
 import { isPartFolder } from '../storage/extract-leftover.ts'
 import { diskFileSystem } from '../storage/fs.ts'
 import type { ShareRecord } from '../storage/records.ts'
-import type { Faults } from '../storage/share-source.ts'
+import { type Faults, faultKey, type SourceFault } from '../storage/share-source.ts'
 import type { SourceStore } from '../storage/source-store.ts'
 import { type SourceList, SourceTree } from '../storage/source-tree.ts'
 import { Turns } from '../storage/turns.ts'
@@ -113,6 +113,46 @@ export class Sources {
     }
   }
 
+  /** The files of a share that are known to be whole, by place; none when that cannot be read. */
+  async written(cid: string): Promise<SourceTree[]> {
+    return (await this.#known(cid)).trees.filter(isWritten)
+  }
+
+  isFaulty(cid: string, tree: number, file: number): boolean {
+    return this.#faults.get(cid)?.has(faultKey(tree, file)) === true
+  }
+
+  /** How many files of a share are not as they were. */
+  faultsOf(cid: string): number {
+    return this.#faults.get(cid)?.size ?? 0
+  }
+
+  /** Files that are not as they were, of all shares: the first few, and how many there are. */
+  faults(): { count: number; first: { cid: string; path: string; fault: SourceFault }[] } {
+    let count = 0
+    const first: { cid: string; path: string; fault: SourceFault }[] = []
+    for (const [cid, faults] of this.#faults) {
+      count += faults.size
+      for (const { path, fault } of faults.values()) {
+        if (first.length >= SOURCES.faultsListedMax) break
+        first.push({ cid, path, fault })
+      }
+    }
+    return { count, first }
+  }
+
+  /** Looks through the files of an open share that seem changed, now. */
+  async recheck(cid: string): Promise<void> {
+    const leaves = this.#open.get(cid)
+    if (leaves === undefined) return
+    this.#suspects.delete(cid)
+    try {
+      if (await leaves.source.recheck(this.#stopped.signal)) await this.#saveStates(cid, leaves)
+    } catch (error) {
+      if (!this.#stopped.signal.aborted) this.#parts.log.warn('files that seem changed could not be looked through', { error })
+    }
+  }
+
   /** The share was closed. */
   closed(cid: string): void {
     this.#open.delete(cid)
@@ -161,17 +201,10 @@ export class Sources {
   }
 
   async #recheckAll(): Promise<void> {
-    const { log } = this.#parts
     for (let [cid] = this.#suspects; cid !== undefined; [cid] = this.#suspects) {
       if (this.#stopped.signal.aborted) return
       this.#suspects.delete(cid)
-      const leaves = this.#open.get(cid)
-      if (leaves === undefined) continue
-      try {
-        if (await leaves.source.recheck(this.#stopped.signal)) await this.#saveStates(cid, leaves)
-      } catch (error) {
-        if (!this.#stopped.signal.aborted) log.warn('files that seem changed could not be looked through', { error })
-      }
+      await this.recheck(cid)
     }
   }
 }

@@ -42,7 +42,7 @@ export function fakeApi(override: Partial<ShoalApi> = {}): FakeApi {
     async get(request, onEvent) {
       onEvent(progress)
       const counts = { files: 1, sizeBytes: 5, fetchedBytes: 1024, fetchedBlocks: 1, reusedBlocks: 0 }
-      return { cid: CID, written: [`${request.outputDir}/photos`], ...counts, damaged: [], keptBytes: 0, inPlace: true }
+      return { cid: CID, written: [`${request.outputDir}/photos`], ...counts, damaged: [], keptBytes: 0, inPlace: false }
     },
     async *cat() {
       yield new TextEncoder().encode('hello ')
@@ -59,7 +59,16 @@ export function fakeApi(override: Partial<ShoalApi> = {}): FakeApi {
       return { blocks: 3, bytes: 3_145_728, storedBlocks: 10, isDryRun: request.dryRun }
     },
     async shares() {
-      const known = { files: 1, sizeBytes: 5, wireBytes: 16_384, haveBlocks: 1, blockCount: 1, announcedMs: null }
+      const known = {
+        files: 1,
+        sizeBytes: 5,
+        wireBytes: 16_384,
+        haveBlocks: 1,
+        blockCount: 1,
+        announcedMs: null,
+        inPlace: false,
+        faultyFiles: 0,
+      }
       return [{ cid: CID, role: 'owner', label: 'evil\u001b[2Jname', ...known, state: 'complete', seeding: true, peers: 0 }]
     },
     async *list() {
@@ -75,7 +84,17 @@ export function fakeApi(override: Partial<ShoalApi> = {}): FakeApi {
       const counts = { uptimeSeconds: 61, shares: 1, blocks: 2, connections: 3, swarmPeers: 1, jobs: 0 }
       const dht: { name: string; peers: number; mode: 'client' | 'server' }[] = [{ name: 'wan', peers: 5, mode: 'client' }]
       const where = { peerId: 'P1', version: '0.1.0', network: 'test', addresses: ['/a'], home: '/h', pid: 7 }
-      return { ...where, dht, ...counts, unfinished: { running: 0, waiting: 1 }, ...traffic, rates, httpPort: null, stopping: false }
+      return {
+        ...where,
+        dht,
+        ...counts,
+        unfinished: { running: 0, waiting: 1 },
+        faultyFiles: { count: 0, first: [] },
+        ...traffic,
+        rates,
+        httpPort: null,
+        stopping: false,
+      }
     },
     async peers() {
       const rates = { inBytesPerSecond: 512, outBytesPerSecond: 0 }
