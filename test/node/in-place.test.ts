@@ -155,6 +155,16 @@ describe('a share in place', () => {
     expect(await share(a, path)).toMatchObject({ inPlace: false })
   })
 
+  it('is not kept when it cannot be written down where its files are', async () => {
+    const path = nodes.path('file.bin')
+    await writeFile(path, randomBytes(3 * 1_048_576))
+    const a = await nodes.node('a')
+    await rm(join(nodes.homeOf('a'), 'sources'), { recursive: true })
+    await writeFile(join(nodes.homeOf('a'), 'sources'), 'no folder')
+    await expect(share(a, path)).rejects.toThrow()
+    expect(await a.api.shares(patience())).toEqual([])
+  })
+
   it('leaves nothing behind when it is let go of', async () => {
     const folder = await makeFolder()
     const a = await nodes.node('a')
