@@ -3,34 +3,25 @@
  *
  * (a) a plain copy, (b) one raw libp2p stream, (c) the same work without Shoal (raw-peer.ts). Then four receivers on one uplink of
  * 5 Mbit/s, and the time to the first byte of a stream. Options: --mib N (default 1024), --runs N (default 3), --only
- * transfer|uplink|first-byte, and the parts that run only when asked for: --only steps (where the processor time of a get goes),
+ * transfer|in-place|uplink|first-byte, and the parts that run only when asked for: --only steps (where the processor time of a get goes),
  * sources (three seeders), wan (a long line).
  */
-import { type ChildProcess, spawn } from 'node:child_process'
 import { createCipheriv, randomFillSync } from 'node:crypto'
-import { once } from 'node:events'
 import { copyFile, mkdir, open, rm, writeFile } from 'node:fs/promises'
 import { cpus } from 'node:os'
-import { createInterface } from 'node:readline'
-import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 import type { GetResult, ShareResult } from '../node/control/api.ts'
 import { type Daemon, Sandbox } from '../test/kit/daemons.ts'
 import { benchFirstByte } from './first-byte.ts'
+import { benchInPlace } from './in-place.ts'
 import { MIB, makeRandomFile, median, say, timed, usageOf } from './meters.ts'
+import { type Figure, rawTransfer } from './raw-transfer.ts'
 import { benchSources } from './sources.ts'
 import { benchSteps } from './steps.ts'
 import { benchUplink } from './uplink.ts'
 import { benchWan } from './wan.ts'
 
 const PIECE_BYTES = MIB - 16
-const RAW_PEER = fileURLToPath(new URL('raw-peer.ts', import.meta.url))
-
-interface Figure {
-  name: string
-  mbPerSecond: number
-  processes: { name: string; cpuSeconds: number; rssMiB: number }[]
-}
 
 /** The block files that the sender of (c) reads: sealed like Shoal's, under one key. */
 async function makeBlocks(dir: string, count: number): Promise<void> {
@@ -40,44 +31,6 @@ async function makeBlocks(dir: string, count: number): Promise<void> {
     piece.writeUInt32BE(i)
     const cipher = createCipheriv('aes-256-gcm', new Uint8Array(32).fill(7), new Uint8Array(12))
     await writeFile(`${dir}/${i}.block`, Buffer.concat([cipher.update(piece), cipher.final(), cipher.getAuthTag()]))
-  }
-}
-
-async function lineOf(child: ChildProcess): Promise<Record<string, unknown>> {
-  if (child.stdout === null) throw new Error('the process has no standard output')
-  const lines = createInterface({ input: child.stdout })
-  const [line] = (await once(lines, 'line')) as [string] // readline gives one string an event
-  lines.close()
-  return JSON.parse(line) as Record<string, unknown> // printed by raw-peer.ts
-}
-
-async function rawTransfer(name: string, mode: 'raw' | 'work', from: string, to: string, blocks: number): Promise<Figure> {
-  await mkdir(to, { recursive: true })
-  const sender = spawn(process.execPath, [RAW_PEER, 'serve', mode, from], { stdio: ['ignore', 'pipe', 'inherit'] })
-  const { address } = await lineOf(sender)
-  const receiver = spawn(process.execPath, [RAW_PEER, 'fetch', mode, to, String(address), String(blocks)], {
-    stdio: ['ignore', 'pipe', 'inherit'],
-  })
-  const text = (async () => {
-    let all = ''
-    for await (const chunk of receiver.stdout) all += String(chunk)
-    return all
-  })()
-  const [code] = (await once(receiver, 'exit')) as [number] // an exit code
-  if (code !== 0) throw new Error(`${name}: the receiver ended with ${code}`)
-  const [result, usage] = (await text)
-    .trim()
-    .split('\n')
-    .map((line) => JSON.parse(line) as Record<string, number>) // printed by raw-peer.ts
-  const senderUsage = await usageOf(sender.pid ?? 0)
-  sender.kill('SIGKILL')
-  return {
-    name,
-    mbPerSecond: (blocks * MIB) / 1e3 / (result?.ms ?? Number.NaN),
-    processes: [
-      { name: 'sender', ...senderUsage },
-      { name: 'receiver', cpuSeconds: usage?.cpuSeconds ?? Number.NaN, rssMiB: usage?.rssMiB ?? Number.NaN },
-    ],
   }
 }
 
@@ -181,6 +134,7 @@ const PARTS: Record<string, (sandbox: Sandbox) => Promise<void>> = {
   transfer: (sandbox) => benchTransfer(sandbox, mibOr(1024), runs),
   steps: (sandbox) => benchSteps(sandbox, mibOr(1024), say),
   sources: (sandbox) => benchSources(sandbox, mibOr(512), runs, say),
+  'in-place': (sandbox) => benchInPlace(sandbox, mibOr(1024), runs, say),
   uplink: (sandbox) => benchUplink(sandbox, say),
   'first-byte': async (sandbox) => {
     const source = sandbox.path('first-byte.bin')
@@ -189,7 +143,7 @@ const PARTS: Record<string, (sandbox: Sandbox) => Promise<void>> = {
   },
   wan: (sandbox) => benchWan(sandbox, mibOr(256), runs, say),
 }
-const chosen = values.only === undefined ? ['transfer', 'uplink', 'first-byte'] : [values.only]
+const chosen = values.only === undefined ? ['transfer', 'in-place', 'uplink', 'first-byte'] : [values.only]
 for (const name of chosen) {
   const part = PARTS[name]
   if (part === undefined) throw new Error(`--only takes one of ${Object.keys(PARTS).join(', ')}`)

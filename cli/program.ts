@@ -48,6 +48,7 @@ export type VerbCall =
       yes: boolean
       wait: boolean
       keep: boolean
+      keepSealed: boolean
     }
   | { verb: 'seed'; link: LinkSource; peers: string[]; wait: boolean; keepForMs: number | null }
   | { verb: 'unseed'; link: LinkSource }
@@ -216,7 +217,7 @@ interface LinkOptions {
 }
 
 function addGet(program: Command, found: (call: VerbCall) => void): void {
-  type Options = LinkOptions & { output: string; range?: string; force?: true; yes?: true; seed?: true }
+  type Options = LinkOptions & { output: string; range?: string; force?: true; yes?: true; seed?: true; keepSealed?: true }
   program
     .command('get')
     .description('fetch a share, or a part of it')
@@ -226,7 +227,8 @@ function addGet(program: Command, found: (call: VerbCall) => void): void {
     .option('--range <bytes>', 'with "-o -": only these bytes, FIRST-LAST counted from 0, FIRST- to the end, or -N for the last N')
     .option('--force', 'replace files that stand in the way')
     .option('--yes', 'go on where Shoal would ask, as for a share that unpacks to far more than it weighs')
-    .option('--seed', 'keep the sealed blocks and serve them, also when no daemon runs')
+    .option('--seed', 'keep the share and serve it, also when no daemon runs')
+    .option('--keep-sealed', 'keep a sealed copy as well, so that it is served when the files change or move')
     .addOption(waitOption())
     .addOption(peerOption())
     .addOption(linkFileOption())
@@ -249,6 +251,7 @@ function addGet(program: Command, found: (call: VerbCall) => void): void {
         yes: options.yes ?? false,
         wait: options.wait ?? false,
         keep: options.seed ?? false,
+        keepSealed: options.keepSealed ?? false,
       })
     })
 }

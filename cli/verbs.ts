@@ -4,6 +4,7 @@
 import { resolve } from 'node:path'
 import {
   type CatRequest,
+  type FaultyFile,
   type GetRequest,
   type GetResult,
   JobError,
@@ -78,12 +79,14 @@ async function get(call: Of<'get'>, at: Setting): Promise<number> {
     wait: call.wait,
     peers: call.peers,
     keep: call.keep,
+    keepSealed: call.keepSealed,
   }
   const result = await withConsent(call, at, (consent) => api.get({ ...request, consent }, report.onEvent, signal))
   await report.answer(result, sayGot(result))
   if (result.keptBytes > 0) {
     report.note(`${formatBytes(result.keptBytes)} of sealed blocks stay on this disk to be served, until \`shoal unseed ${result.cid}\`.`)
   }
+  if (result.inPlace) report.note(`Served from the files that were written, until \`shoal unseed ${result.cid}\`.`)
   for (const file of result.damaged) report.warn(`${file.path}: ${file.cause}`)
   return result.damaged.length === 0 ? EXIT.ok : EXIT.damagedShare
 }
@@ -166,7 +169,11 @@ const untilOf = ({ keepUntilMs }: ShareSummary): string[] =>
 function sharesTable(shares: ShareSummary[]): string {
   const unknown = '-'
   const done = (share: ShareSummary): string =>
-    share.state === 'complete' ? 'complete' : `${share.haveBlocks}/${share.blockCount ?? '?'} blocks`
+    share.faultyFiles > 0
+      ? `${count(share.faultyFiles, 'file')} changed: see \`shoal status\``
+      : share.state === 'complete'
+        ? 'complete'
+        : `${share.haveBlocks}/${share.blockCount ?? '?'} blocks`
   return formatTable(
     [
       { title: 'SHARE' },
@@ -183,7 +190,7 @@ function sharesTable(shares: ShareSummary[]): string {
       share.role,
       share.files === null ? unknown : String(share.files),
       share.sizeBytes === null ? unknown : formatBytes(share.sizeBytes),
-      share.wireBytes === null ? unknown : formatBytes(share.wireBytes),
+      share.inPlace ? 'in place' : share.wireBytes === null ? unknown : formatBytes(share.wireBytes),
       [done(share), ...(share.seeding ? ['served'] : []), ...untilOf(share)].join(', '),
       String(share.peers),
       share.label ?? '',
@@ -263,6 +270,7 @@ const sayStatus = (status: StatusResult): string =>
     ...status.addresses.map((address, i): [string, string] => [i === 0 ? 'addresses' : '', address]),
     ['shares', `${status.shares}, ${count(status.blocks, 'block')}`],
     ...sayUnfinished(status.unfinished),
+    ...sayFaulty(status.faultyFiles),
     ['jobs', String(status.jobs)],
     ['connections', String(status.connections)],
     ...status.dht.map((dht, i): [string, string] => [i === 0 ? 'dht' : '', `${dht.name}: ${count(dht.peers, 'peer')}, ${dht.mode}`]),
@@ -292,6 +300,23 @@ function sayUnfinished({ running, waiting }: StatusResult['unfinished']): [strin
     ...(waiting > 0 ? [`${count(waiting, 'share')} served as far as fetched: \`shoal get\` with the same link goes on`] : []),
   ]
   return parts.map((part, i) => [i === 0 ? 'unfinished' : '', part])
+}
+
+const FAULTS: Record<FaultyFile['fault'], string> = {
+  changed: 'has changed',
+  missing: 'is gone',
+  'not-a-file': 'is no file any more',
+  unreadable: 'cannot be read',
+}
+
+/** What became of files that are served from where they are, and what to do. */
+function sayFaulty({ count: all, first }: StatusResult['faultyFiles']): [string, string][] {
+  const lines = first.map(
+    ({ path, fault, isOwn }) =>
+      `${path} ${FAULTS[fault]} and is not served: put it back, or ${isOwn ? 'share it again for a new link' : 'get it again'}`,
+  )
+  if (all > first.length) lines.push(`and ${count(all - first.length, 'more file')}`)
+  return lines.map((line, i) => [i === 0 ? 'files' : '', line])
 }
 
 /** A line for each share of each peer, one for a peer without. */

@@ -29,6 +29,7 @@ import { Pins } from './jobs/pins.ts'
 import { restoreShares } from './jobs/restore.ts'
 import { ResumedSeeds } from './jobs/resume.ts'
 import { shareJob } from './jobs/share.ts'
+import { SourceWatch } from './jobs/source-watch.ts'
 import { Sources } from './jobs/sources.ts'
 import { SwarmHost } from './jobs/swarm-host.ts'
 import { Upkeep } from './jobs/upkeep.ts'
@@ -138,6 +139,9 @@ export async function openNode(config: Config, options: NodeOptions): Promise<Sh
     undo.push(() => upkeep.stop())
     node = new RunningNode({ config, env, stack, limiter, budgets, peerId: identity.text, unwind, resumed, upkeep, log })
     upkeep.start()
+    const watch = new SourceWatch({ records: parts.records, sources: parts.sources, host, log })
+    undo.push(() => watch.stop())
+    if (!options.oneShot && options.offline !== true) watch.start()
     if (stack !== null && !options.oneShot) resumed.start(await parts.records.listShares())
     if (options.offline !== true) {
       servers.push(await serveControl({ api: node.api, socketPath: node.socketPath, log, signal: NOT_ABORTED }))
@@ -394,7 +398,9 @@ class RunningNode implements ShoalNode {
       files: record.files,
       sizeBytes: record.sizeBytes,
       wireBytes: record.wireBytes,
-      state: record.state,
+      state: this.#env.sources.faultsOf(record.cid) > 0 ? 'partial' : record.state,
+      inPlace: record.inPlace,
+      faultyFiles: this.#env.sources.faultsOf(record.cid),
       seeding: this.#stack !== null,
       peers: live?.links.length ?? 0,
       haveBlocks: live?.heldBlocks ?? (isComplete ? (record.blockCount ?? 0) : 0),
@@ -418,6 +424,7 @@ class RunningNode implements ShoalNode {
       uptimeSeconds: Math.floor((Date.now() - this.#startedAt) / 1000),
       shares: kept.length,
       unfinished: { running, waiting: unfinished.length - running },
+      faultyFiles: this.#faultyFiles(),
       blocks: this.#env.blocks.count,
       connections: this.#stack?.connections().length ?? 0,
       swarmPeers: links.length,
@@ -434,6 +441,12 @@ class RunningNode implements ShoalNode {
       stopping: this.#stopping !== null,
       keeping: this.#upkeep.status(),
     }
+  }
+
+  #faultyFiles(): StatusResult['faultyFiles'] {
+    const { count, first } = this.#env.sources.faults()
+    const isOwn = (cid: string): boolean => this.#env.host.holding(cid)?.record?.role === 'owner'
+    return { count, first: first.map((file) => ({ ...file, isOwn: isOwn(file.cid) })) }
   }
 
   #peers(): PeerSummary[] {

@@ -4,6 +4,8 @@
  * One module, so that a reader can check that each queue, wait, map and message has an upper bound. Constants of the format itself
  * (block size, widths) stand in the first group and are fixed by protocol/README.md; the others may be tuned.
  */
+export { SOURCES } from './limits-sources.ts'
+
 const KIB = 1024
 const MIB = 1024 * KIB
 
@@ -474,18 +476,4 @@ export const STORAGE = {
   extractUsesMax: 2 ** 24,
   /** Free space that extraction leaves alone. */
   freeBytesKept: 64 * MIB,
-} as const
-
-/** Shares whose bytes lie in the user's own files. */
-export const SOURCES = {
-  /** Places at which files of one share lie; the oldest is forgotten. */
-  treesMax: 8,
-  /** The list of the files of one share: some 60 bytes a file. */
-  fileBytesMax: 1024 * MIB,
-  /** Files read at once for one block of many small ones. */
-  readsAtOnceMax: 8,
-  /** Sealed blocks of all shares, kept for the next who asks. */
-  cacheBytesMax: 16 * MIB,
-  /** From a file that seems changed to its being looked through: it may still be written to. */
-  recheckAfterMs: 2_000,
 } as const

@@ -52,8 +52,10 @@ export interface GetRequest {
   wait: boolean
   /** Addresses to try beside those that are found. */
   peers: string[]
-  /** Keep the sealed blocks after a one-shot get. */
+  /** Keep the share after a one-shot get. */
   keep: boolean
+  /** Keep a sealed copy beside the files, and serve that. Left out: false. */
+  keepSealed?: boolean
 }
 
 export interface GetResult {
@@ -68,6 +70,8 @@ export interface GetResult {
   damaged: { path: string; cause: string }[]
   /** Bytes of sealed blocks that stay on this disk for seeding. */
   keptBytes: number
+  /** What is served of it is served from the files that were written. */
+  inPlace: boolean
 }
 
 /** Some bytes of a file: `start` is the first (below 0: counted from the end), `end` the last, null for the end of the file. */
@@ -193,6 +197,10 @@ export interface ShareSummary {
   sizeBytes: number | null
   wireBytes: number | null
   state: 'partial' | 'complete'
+  /** Its data lies in the user's files alone. */
+  inPlace: boolean
+  /** Of these, how many are not as they were: what they hold is not served. */
+  faultyFiles: number
   seeding: boolean
   peers: number
   haveBlocks: number
@@ -281,6 +289,15 @@ export interface MonthVolume {
   isDownHeld: boolean
 }
 
+/** A file that is not what was shared, or got, any more. */
+export interface FaultyFile {
+  cid: string
+  path: string
+  fault: 'changed' | 'missing' | 'not-a-file' | 'unreadable'
+  /** Shared from here: sharing it again makes a new link. Else it can be got again. */
+  isOwn: boolean
+}
+
 export interface StatusResult {
   peerId: string
   version: string
@@ -290,6 +307,8 @@ export interface StatusResult {
   shares: number
   /** Of these, begun and not complete, by what becomes of them: a job works on them, or they wait for the same `get` again. */
   unfinished: { running: number; waiting: number }
+  /** Files of shares in place that are not as they were: how many, and the first few with what became of them. */
+  faultyFiles: { count: number; first: FaultyFile[] }
   blocks: number
   connections: number
   /** Sessions with peers of a share. */

@@ -103,6 +103,7 @@ const parseGet = request<GetRequest>({
   wait: flag,
   peers: texts,
   keep: flag,
+  keepSealed: flagIfGiven,
 })
 const parseCat = request<CatRequest>({ link: text, path: textOrNull, range: rangeOrNull, consent: flag, wait: flag, peers: texts })
 const parseSeed = request<SeedRequest>({ link: text, wait: flag, peers: texts, keepForMs: lengthIfGiven })

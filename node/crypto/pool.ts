@@ -21,6 +21,7 @@ export type Task =
   | { op: 'hash'; bytes: Uint8Array }
   // `spare` is memory of the size of the answer, for the worker to put it into.
   | { op: 'seal'; scopeId: number; kind: Kind; plaintext: Uint8Array; spare: Uint8Array | null }
+  | { op: 'openChecked'; kind: Kind; key: Uint8Array; digest: Uint8Array; block: Uint8Array; spare: Uint8Array | null }
   | { op: 'reseal'; known: KnownBlock; derivingKey: Uint8Array | null; plaintext: Uint8Array; spare: Uint8Array | null }
   | { op: 'open'; kind: Kind; key: Uint8Array; block: Uint8Array; spare: Uint8Array | null }
 
@@ -58,6 +59,26 @@ export class CryptoPool {
   async openTaken(kind: Kind, key: Uint8Array, block: Uint8Array): Promise<{ piece: Uint8Array; block: Uint8Array }> {
     const spare = this.buffers.take(Math.max(0, block.byteLength - FORMAT.tagBytes))
     return (await this.#run({ op: 'open', kind, key, block, spare }, [block, spare])) as { piece: Uint8Array; block: Uint8Array } // the worker's answer to 'open'
+  }
+
+  /** Hashes a block (taken, and given back as `bytes`), and opens it only where it is the one that `digest` names. `opened` is the piece,
+   *  FormatError B2 when the tag is wrong, null for another block. */
+  async openChecked(
+    kind: Kind,
+    key: Uint8Array,
+    digest: Uint8Array,
+    block: Uint8Array,
+  ): Promise<{ bytes: Uint8Array; opened: Uint8Array | FormatError | null; isRight: boolean }> {
+    const spare = this.buffers.take(Math.max(0, block.byteLength - FORMAT.tagBytes))
+    const answer = await this.#run({ op: 'openChecked', kind, key, digest, block, spare }, [block, spare])
+    // The worker's answer to 'openChecked'.
+    const { bytes, piece, damage, isRight } = answer as {
+      bytes: Uint8Array
+      piece: Uint8Array | null
+      damage: string | null
+      isRight: boolean
+    }
+    return { bytes, opened: damage === null ? piece : new FormatError('B2', damage), isRight }
   }
 
   /** Makes a known block once more from `piece`, which is taken and comes back; null when it is not what the block was made of. */

@@ -4,6 +4,9 @@
  * Buffers travel by transfer, both ways, so a block is never copied between threads.
  */
 import { parentPort } from 'node:worker_threads'
+import { equalBytes } from '../../protocol/bytes.ts'
+import { FormatError } from '../../protocol/errors.ts'
+import type { Kind } from '../../protocol/keys.ts'
 import { type BlockSealer, createOpener, createSealer, sealAgain } from '../../protocol/seal.ts'
 import { Secret } from '../../protocol/secret.ts'
 import { BlockBuffers } from '../block-buffers.ts'
@@ -38,6 +41,14 @@ async function run(task: Task): Promise<{ answer: unknown; give: Uint8Array[] }>
       const sealed = await sealerOf(task.scopeId).seal(task.kind, task.plaintext)
       return { answer: { ...sealed, plaintext: task.plaintext }, give: [sealed.block, task.plaintext] }
     }
+    case 'openChecked': {
+      if (task.spare !== null) buffers.give(task.spare)
+      const isRight = equalBytes(await primitives.sha256(task.block), task.digest)
+      const opened = isRight ? await openOr(task.kind, task.key, task.block) : null
+      const damage = opened instanceof FormatError ? opened.message : null
+      const piece = opened instanceof FormatError ? null : opened
+      return { answer: { bytes: task.block, piece, damage, isRight }, give: piece === null ? [task.block] : [task.block, piece] }
+    }
     case 'reseal': {
       if (task.spare !== null) buffers.give(task.spare)
       const block = await sealAgain(primitives, task.known, task.derivingKey, task.plaintext)
@@ -48,6 +59,15 @@ async function run(task: Task): Promise<{ answer: unknown; give: Uint8Array[] }>
       const piece = await opener.open(task.kind, task.key, task.block)
       return { answer: { piece, block: task.block }, give: [piece, task.block] }
     }
+  }
+}
+
+async function openOr(kind: Kind, key: Uint8Array, block: Uint8Array): Promise<Uint8Array | FormatError> {
+  try {
+    return await opener.open(kind, key, block)
+  } catch (error) {
+    if (error instanceof FormatError) return error
+    throw error
   }
 }
 

@@ -1,8 +1,10 @@
 /**
  * `get`: fetches what a link names and writes it to disk.
  *
- * Pieces are opened and written as they arrive, in whatever order; blocks stored by an earlier, interrupted run are used first.
+ * Pieces are opened and written as they arrive, in whatever order, and are served to others from what is written: no sealed copy is kept,
+ * unless the user asks for one or the share is kept sealed already. What an interrupted run wrote, or stored, is used first.
  */
+import { createHash } from 'node:crypto'
 import { basename } from 'node:path'
 import { FormatError } from '../../protocol/errors.ts'
 import { FETCH, FORMAT } from '../../protocol/limits.ts'
@@ -11,11 +13,24 @@ import type { GetRequest, GetResult, JobEvent } from '../control/api.ts'
 import { Extraction, type ExtractionResult } from '../storage/extract.ts'
 import type { ShareRecord } from '../storage/records.ts'
 import type { JobEnvironment } from './environment.ts'
-import { removeShare } from './gc.ts'
+import { dropCovered, removeShare } from './gc.ts'
+import { useLeaves } from './holding.ts'
 import type { LiveShare } from './live-share.ts'
 import { checkSpace, notInShare, type OpenShare, parseReadable, readerOf, refuseBombs, withShare } from './open.ts'
+import { PartLeaves } from './part-leaves.ts'
 
 type OnEvent = (event: JobEvent) => void
+
+/** What the steps of one run work with. */
+interface Run extends OpenShare {
+  env: JobEnvironment
+  reader: ShareReader
+  plan: Extraction
+  record: ShareRecord
+  /** What this node knew of the share before. */
+  known: ShareRecord | null
+  onEvent: OnEvent
+}
 
 export async function getJob(env: JobEnvironment, request: GetRequest, onEvent: OnEvent, outer: AbortSignal): Promise<GetResult> {
   const link = await parseReadable(request.link)
@@ -28,91 +43,158 @@ export async function getJob(env: JobEnvironment, request: GetRequest, onEvent: 
     live.wantTree()
     const reader = await readerOf(env, { ...open, link })
     refuseBombs(reader, request.consent)
+    const rename = renameOf(reader, link.name)
+    const inPlace = isInPlace(request, known) && reader.dataBlocks > 0
     const plan = await Extraction.plan({
       entries: reader.entriesUnder(under),
       outputDir: request.outputDir,
       under,
-      ...(renameOf(reader, link.name) ?? {}),
+      ...(rename ?? {}),
       pieceBytes: FORMAT.pieceBytes,
       dataBlocks: reader.dataBlocks,
       force: request.force,
-      tag: tagOf(env, link.cid.text),
+      tag: tagOf(env, link.cid.text, under, rename?.rename),
+      resumes: inPlace,
       signal,
     })
-    if (plan.isNothing && under !== '') throw notInShare(under)
-    await checkSpace(env, live)
-    // Kept from here on, so that an interrupted run goes on where it was.
-    const record = recordOf(known, link.cid.text, link.readKey, reader, live, under)
-    await env.records.saveShare(record)
-    env.host.kept(holding, record)
-    const { reused, finished } = await write(env, live, reader, plan, onEvent, signal)
-    const result: GetResult = {
-      cid: link.cid.text,
-      written: finished.written,
-      files: finished.files,
-      sizeBytes: plan.sizeBytes,
-      fetchedBytes: live.fetchedBytes - before.bytes,
-      fetchedBlocks: live.fetchedBlocks - before.blocks,
-      reusedBlocks: reused,
-      damaged: finished.damaged,
-      keptBytes: 0,
+    try {
+      if (plan.isNothing && under !== '') throw notInShare(under)
+      if (!inPlace) await checkSpace(env, live)
+      // Kept from here on, so that an interrupted run goes on where it was.
+      const record = { ...recordOf(known, link.cid.text, link.readKey, reader, live, under), inPlace: inPlace || (known?.inPlace ?? false) }
+      await env.records.saveShare(record)
+      env.host.kept(holding, record)
+      await live.treeKnown(signal)
+      const run: Run = { ...open, env, reader, plan, record, known, onEvent }
+      const done = inPlace ? await writeInPlace(run, request.keep, under) : await writeSealed(run, request)
+      return {
+        cid: link.cid.text,
+        written: done.finished.written,
+        files: done.finished.files,
+        sizeBytes: plan.sizeBytes,
+        fetchedBytes: live.fetchedBytes - before.bytes,
+        fetchedBlocks: live.fetchedBlocks - before.blocks,
+        reusedBlocks: done.reused,
+        damaged: done.finished.damaged,
+        keptBytes: done.keptBytes,
+        inPlace: done.isServedInPlace,
+      }
+    } catch (error) {
+      // What was written is gone on with by the same command; of what its publisher broke, and of a sealed copy, nothing half-done stays.
+      if (inPlace && !(error instanceof FormatError)) await plan.leave()
+      else await plan.abandon()
+      throw error
     }
-    return { ...result, keptBytes: await settle(env, open, record, known, request.keep) }
   })
 }
 
-/** What stays of the sealed blocks: everything with a daemon, nothing after a one-shot run that was not told to keep it. */
-async function settle(
-  env: JobEnvironment,
-  open: OpenShare,
-  record: ShareRecord,
-  known: ShareRecord | null,
-  keep: boolean,
-): Promise<number> {
-  const { live, holding } = open
-  if (env.isOneShot && !keep && known?.state !== 'complete') {
-    await removeShare(env, record.cid)
-    return 0
-  }
-  if (live.isComplete && record.state !== 'complete') {
+/** A share of our own, one that is being hosted for others, and one that lies here sealed already stay as they are. */
+const isInPlace = (request: GetRequest, known: ShareRecord | null): boolean =>
+  request.keepSealed !== true && (known === null || (known.role === 'reader' && (known.inPlace || known.state === 'partial')))
+
+interface Done {
+  finished: ExtractionResult
+  reused: number
+  keptBytes: number
+  isServedInPlace: boolean
+}
+
+/** Nothing of it is wanted after a one-shot run that was not told to keep it. */
+const isPassing = ({ env, known }: Run, keep: boolean): boolean => env.isOneShot && !keep && known?.state !== 'complete'
+
+/** Writes into the part folder as blocks come, serves from there meanwhile, and from the files in the end. */
+async function writeInPlace(run: Run, keep: boolean, under: string): Promise<Done> {
+  const { env, live, holding, plan, reader, record, signal } = run
+  const { dag } = live
+  if (dag === null) throw new RangeError('the tree is known by now')
+  const partFolder = await plan.begin()
+  await env.sources.begin(record.cid, under, partFolder)
+  const failed = Promise.withResolvers<never>()
+  failed.promise.catch(() => {}) // looked at in fill; may fail after its end
+  const count = counter(run)
+  const part = new PartLeaves({ plan, reader, dag, pool: env.pool, signal, onWritten: count, onFailure: failed.reject })
+  live.addSource(part)
+  if (live.sink === null) live.sink = part
+  try {
+    const resumed = plan.hasLeftover
+      ? await Promise.race([
+          failed.promise,
+          part.resume(
+            (position) => live.has(0, position),
+            (first, blocks) => live.wantLeaves(first, blocks, 2),
+          ),
+        ])
+      : 0
+    live.refresh([[0, reader.dataBlocks]])
+    const reused = resumed + (await fill(run, count, failed))
+    const finished = await plan.finish(signal)
+    if (isPassing(run, keep)) {
+      await removeShare(env, record.cid)
+      return { finished, reused, keptBytes: 0, isServedInPlace: false }
+    }
+    // The files are on disk; now where they are, then that the share is here.
+    const leaves = await env.sources.adopt(record, dag, await plan.sources(finished.damaged), signal, partFolder)
     const complete: ShareRecord = { ...record, state: 'complete' }
     await env.records.saveShare(complete)
     env.host.kept(holding, complete)
+    useLeaves(holding, leaves)
+    await dropCovered(env, record.cid, dag, (position) => leaves.has(position) && !part.refused.has(position))
+    return { finished, reused, keptBytes: 0, isServedInPlace: true }
+  } finally {
+    if (live.sink === part) live.sink = null
+    live.removeSource(part)
   }
-  // The last block of each level may be shorter than the others.
-  return Math.min(live.heldBlocks * FORMAT.blockBytes, live.dag?.shape.totalBytes ?? 0)
 }
 
-/** Fills the extraction and puts the files in place; when either fails nothing half-done stays. */
-async function write(
-  env: JobEnvironment,
-  live: LiveShare,
-  reader: ShareReader,
-  plan: Extraction,
-  onEvent: OnEvent,
-  signal: AbortSignal,
-): Promise<{ reused: number; finished: ExtractionResult }> {
-  try {
-    await live.treeKnown(signal)
-    const reused = await fill(env, live, reader, plan, onEvent, signal)
-    return { reused, finished: await plan.finish(signal) }
-  } catch (error) {
-    await plan.abandon()
-    throw error
+/** Writes from blocks that are stored as they come, and stay. */
+async function writeSealed(run: Run, request: GetRequest): Promise<Done> {
+  const { env, live, holding, plan, record, signal } = run
+  const failed = Promise.withResolvers<never>()
+  failed.promise.catch(() => {}) // looked at in fill; may fail after its end
+  const reused = await fill(run, counter(run), failed)
+  const finished = await plan.finish(signal)
+  if (isPassing(run, request.keep)) {
+    await removeShare(env, record.cid)
+    return { finished, reused, keptBytes: 0, isServedInPlace: false }
+  }
+  if (record.inPlace) await sealAll(run)
+  if (record.inPlace || record.state !== 'complete') {
+    const complete: ShareRecord = { ...record, state: 'complete', inPlace: false }
+    await env.records.saveShare(complete)
+    env.host.kept(holding, complete)
+  }
+  if (record.inPlace) {
+    useLeaves(holding, null)
+    await env.sources.forget(record.cid)
+  }
+  // The last block of each level may be shorter than the others.
+  const keptBytes = Math.min(live.heldBlocks * FORMAT.blockBytes, live.dag?.shape.totalBytes ?? 0)
+  return { finished, reused, keptBytes, isServedInPlace: false }
+}
+
+/** A share that was kept in place gets its sealed copy. */
+async function sealAll({ live, env, signal }: Run): Promise<void> {
+  for (const [first, count] of [...live.leaves.runs()]) {
+    for (let position = first; position < first + count; position++) {
+      const digest = live.digestOf(0, position)
+      if (digest !== null && !env.blocks.has(digest)) await live.intake.put(digest, await live.block(position, 1, signal))
+    }
+  }
+}
+
+/** Tells of progress, a piece at a time. */
+function counter({ plan, live, onEvent }: Run): () => void {
+  const totalBytes = plan.missing * FORMAT.blockBytes
+  let done = 0
+  return () => {
+    done++
+    onEvent({ type: 'progress', phase: 'fetch', doneBytes: done * FORMAT.blockBytes, totalBytes, peers: live.links.length })
   }
 }
 
 /** Feeds the extraction from the store and from the wire until nothing is missing; resolves to how many pieces were here before. */
-async function fill(
-  env: JobEnvironment,
-  live: LiveShare,
-  reader: ShareReader,
-  plan: Extraction,
-  onEvent: OnEvent,
-  signal: AbortSignal,
-): Promise<number> {
-  const totalBytes = plan.missing * FORMAT.blockBytes
-  let done = 0
+async function fill(run: Run, count: () => void, failed: PromiseWithResolvers<never>): Promise<number> {
+  const { env, live, reader, plan, signal } = run
   let reused = 0
   const accept = async (position: number, sealed: Uint8Array): Promise<Uint8Array> => {
     if (!plan.needs(position)) return sealed
@@ -127,12 +209,9 @@ async function fill(
       if (!(error instanceof FormatError)) throw error
       plan.damage(position, error) // the publisher's fault: the other files are still good
     }
-    done++
-    onEvent({ type: 'progress', phase: 'fetch', doneBytes: done * FORMAT.blockBytes, totalBytes, peers: live.links.length })
+    count()
     return block
   }
-  const failed = Promise.withResolvers<never>()
-  failed.promise.catch(() => {}) // looked at by the races below; may fail after the last of them
   const complete = Promise.withResolvers<void>()
   const stop = live.onLeaf(async (position, block) => {
     try {
@@ -203,11 +282,14 @@ function recordOf(
     wireBytes: live.dag?.shape.totalBytes ?? null,
     blockCount: live.dag?.shape.blockCount ?? null,
     state: known?.state ?? 'partial',
-    inPlace: known?.inPlace ?? false,
+    inPlace: false,
     addedMs: known?.addedMs ?? Date.now(),
     announcedMs: known?.announcedMs ?? null,
   }
 }
 
-/** Names the temporary folder: the same for every run of this node on this share, so that leftovers are found again. */
-const tagOf = (env: JobEnvironment, cid: string): string => `${cid.slice(-10)}${env.peerId.slice(-6)}`
+/** Names the temporary folder: the same for every run of this node on this part of this share, so that leftovers are found again. */
+function tagOf(env: JobEnvironment, cid: string, under: string, rename = ''): string {
+  const what = createHash('sha256').update(`${under}\0${rename}`).digest('hex').slice(0, 8)
+  return `${cid.slice(-10)}${env.peerId.slice(-6)}${what}`
+}

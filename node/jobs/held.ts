@@ -119,6 +119,11 @@ export class Held {
     this.#sources.delete(source)
   }
 
+  /** Keeps a block in memory for peers that will ask for it. */
+  remember(digest: Uint8Array, bytes: Uint8Array): void {
+    this.#cache.add(digest, bytes.slice())
+  }
+
   /** The bytes of a block, borrowed; null when it is not here after all. */
   async read(level: number, index: number, signal: AbortSignal): Promise<Uint8Array | null> {
     return (await this.#find(level, index, signal))?.bytes ?? null

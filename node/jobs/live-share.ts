@@ -4,7 +4,6 @@
  * It joins the swarm machine (what to ask of whom), peer links (the wire), the block store and the crypto pool. It decides nothing about
  * peers by itself: the machines do. Jobs (get, seed, list) say what they want and wait; uploads.ts serves from it.
  */
-import { equalBytes } from '../../protocol/bytes.ts'
 import type { ShareCid } from '../../protocol/cid.ts'
 import type { ShareDag } from '../../protocol/dag.ts'
 import { FormatError } from '../../protocol/errors.ts'
@@ -19,6 +18,7 @@ import { type Bitfield, runsOfBits, runsWhere } from './bitfield.ts'
 import { type Claim, claimedBlocks, countClaimed, HaveTeller } from './have-teller.ts'
 import { Held, type LeafSource } from './held.ts'
 import type { ItemMap } from './item-map.ts'
+import { Arrivals, isSunk, type LeafSink, receive } from './leaf-sink.ts'
 import type { SealedCache } from './sealed-cache.ts'
 import { BlockIntake } from './stored.ts'
 import { Waiters } from './waiters.ts'
@@ -50,6 +50,7 @@ export class LiveShare implements PeerLinkHandlers {
   readonly #parts: LiveShareParts
   readonly #claims = new Map<string, Claim>()
   readonly #waiters = new Waiters()
+  readonly #arrivals = new Arrivals()
   readonly #teller: HaveTeller
   readonly #listeners = new Set<LeafListener>()
   readonly #failures = new Set<(error: Error) => void>()
@@ -64,6 +65,8 @@ export class LiveShare implements PeerLinkHandlers {
   fetchedBytes = 0
   /** How far the jobs that read in order look ahead. */
   readonly windows = new Set<{ covers(position: number): boolean }>()
+  /** Where leaves go that come in: a job that writes them into files. */
+  sink: LeafSink | null = null
   /** What was stored in this session: dropped again where a share is not kept. */
   readonly intake: BlockIntake
   /** When a peer was connected, and when a byte of a block came, for the last time. */
@@ -301,9 +304,11 @@ export class LiveShare implements PeerLinkHandlers {
     const engine = this.#engine
     if (engine === null || this.#isLateRoot(level)) return
     this.#feedTo(engine, { type: 'received', peer, item })
-    const { digest, bytes } = await this.#parts.pool.hashTaken(given)
     const expected = this.digestOf(level, index)
-    if (expected === null || !equalBytes(digest, expected)) {
+    const key = level === 0 && expected !== null ? ((await this.sink?.keyOf(index)) ?? null) : null
+    const received = await receive(this.#parts.pool, given, expected, key)
+    const { bytes } = received
+    if (expected === null || !received.isRight) {
       this.#feedTo(engine, { type: 'rejected', peer, item, reason: 'hash' })
       this.#parts.onBadBlock(this, link) // also when the peer has left meanwhile
       return
@@ -313,7 +318,9 @@ export class LiveShare implements PeerLinkHandlers {
       return
     }
     try {
-      if (!(await this.intake.put(expected, bytes))) return
+      const keep = async () => (await isSunk(this.sink, index, received)) || (await this.intake.put(expected, bytes))
+      if (!(await this.#arrivals.first(item, keep))) return this.#feedTo(engine, { type: 'verified', peer, item })
+      if (received.opened !== null && this.#claims.size > 1) this.#held.remember(expected, bytes)
     } catch (error) {
       this.#feedTo(engine, { type: 'rejected', peer, item, reason: 'store' })
       this.#fail(error instanceof Error ? error : new Error(String(error)))

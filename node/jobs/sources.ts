@@ -6,14 +6,17 @@
  * happens one share at a time, in the background.
  */
 import type { ShareDag } from '../../protocol/dag.ts'
-import { SOURCES } from '../../protocol/limits.ts'
+import { SOURCES, STORAGE } from '../../protocol/limits.ts'
 import type { CryptoPool } from '../crypto/pool.ts'
 import type { Log } from '../log.ts'
 import type { BlockStore } from '../storage/blocks.ts'
+import { isPartFolder } from '../storage/extract-leftover.ts'
+import { diskFileSystem } from '../storage/fs.ts'
 import type { ShareRecord } from '../storage/records.ts'
-import type { Faults } from '../storage/share-source.ts'
+import { type Faults, faultKey, type SourceFault } from '../storage/share-source.ts'
 import type { SourceStore } from '../storage/source-store.ts'
-import type { SourceList, SourceTree } from '../storage/source-tree.ts'
+import { type SourceList, SourceTree } from '../storage/source-tree.ts'
+import { Turns } from '../storage/turns.ts'
 import { scopeSecret } from './scope.ts'
 import { isDamage, rootPlainOf, ShareLeaves } from './share-leaves.ts'
 import { storedBlock } from './stored.ts'
@@ -26,11 +29,16 @@ export interface SourcesParts {
   log: Log
 }
 
+const isWritten = ({ kind }: SourceTree): boolean => kind === 'written'
+const NEVER = new AbortController().signal
+
 export class Sources {
   readonly #parts: SourcesParts
   readonly #faults = new Map<string, Faults>()
   readonly #open = new Map<string, ShareLeaves>()
   readonly #suspects = new Set<string>()
+  /** Lists are read and written again: one at a time. */
+  readonly #changes = new Turns(1, STORAGE.fileOperationsWaitingMax)
   readonly #stopped = new AbortController()
   #rechecking: Promise<void> | null = null
   #timer: NodeJS.Timeout | undefined
@@ -43,7 +51,7 @@ export class Sources {
   async open(record: ShareRecord, dag: ShareDag, signal: AbortSignal): Promise<ShareLeaves | null> {
     try {
       const { rootPlain, trees } = await this.#parts.store.load(record.cid)
-      const written = trees.filter(({ kind }) => kind === 'written')
+      const written = trees.filter(isWritten)
       return written.length === 0 ? null : await this.#leavesOf(record, dag, { rootPlain, trees: written }, signal)
     } catch (error) {
       if (!isDamage(error)) throw error
@@ -52,30 +60,97 @@ export class Sources {
     }
   }
 
-  /** Keeps where files of a share lie, beside those that are known; all is on disk when it resolves, and the record may be saved. */
-  async adopt(record: ShareRecord, dag: ShareDag, tree: SourceTree, signal: AbortSignal): Promise<ShareLeaves> {
-    const { blocks, store } = this.#parts
-    const known = await store.load(record.cid).catch((error: unknown) => {
-      if (!isDamage(error)) throw error
-      return { rootPlain: new Uint8Array(0), trees: [] } // what cannot be read is replaced
+  /** Keeps which folder a `get` is writing into, so that it can be found if nobody goes on with it. */
+  async begin(cid: string, under: string, partFolder: string): Promise<void> {
+    await this.#changes.run(NEVER, async () => {
+      const { rootPlain, trees } = await this.#known(cid)
+      const others = trees.filter((other) => !(other.kind === 'writing' && other.folders[0] === partFolder))
+      const list = { rootPlain, trees: [SourceTree.writing(under, partFolder), ...others].slice(0, SOURCES.treesMax) }
+      await this.#parts.store.save(cid, list)
     })
-    const others = known.trees.filter((other) => other.kind === 'written' && !tree.replaces(other))
+  }
+
+  /** Keeps where files of a share lie, beside those that are known; all is on disk when it resolves, and the record may be saved. */
+  async adopt(record: ShareRecord, dag: ShareDag, tree: SourceTree, signal: AbortSignal, partFolder = ''): Promise<ShareLeaves> {
+    return await this.#changes.run(signal, () => this.#adopt(record, dag, tree, signal, partFolder))
+  }
+
+  async #adopt(record: ShareRecord, dag: ShareDag, tree: SourceTree, signal: AbortSignal, partFolder: string): Promise<ShareLeaves> {
+    const { blocks, store } = this.#parts
+    const known = await this.#known(record.cid)
+    const others = known.trees.filter((other) => (other.kind === 'written' ? !tree.replaces(other) : other.folders[0] !== partFolder))
     const digest = dag.digestOf(0, dag.shape.blockCount - 1)
     const root = digest === null ? null : await storedBlock(blocks, digest, signal)
     const rootPlain = root === null || record.readKey === null ? known.rootPlain : await rootPlainOf(record.readKey, root)
     // The newest first: it is the one that was looked at last.
     const list = { rootPlain, trees: [tree, ...others].slice(0, SOURCES.treesMax) }
     this.#faults.delete(record.cid)
-    const leaves = await this.#leavesOf(record, dag, list, signal)
+    const leaves = await this.#leavesOf(record, dag, { rootPlain, trees: list.trees.filter(isWritten) }, signal)
     await store.save(record.cid, list)
     return leaves
   }
 
-  /** The share is not kept in place any more. */
+  /** The share is not kept in place any more: what a `get` left half-written goes too, what it finished stays. */
   async forget(cid: string): Promise<void> {
     this.#faults.delete(cid)
     this.#open.delete(cid)
-    await this.#parts.store.remove(cid)
+    await this.#changes.run(NEVER, async () => {
+      const { trees } = await this.#known(cid)
+      for (const { kind, folders } of trees) {
+        const [folder = ''] = folders
+        if (kind === 'writing' && isPartFolder(folder)) await diskFileSystem.remove(folder, 'tree')
+      }
+      await this.#parts.store.remove(cid)
+    })
+  }
+
+  async #known(cid: string): Promise<SourceList> {
+    try {
+      return await this.#parts.store.load(cid)
+    } catch (error) {
+      if (!isDamage(error)) throw error
+      return { rootPlain: new Uint8Array(0), trees: [] } // what cannot be read is replaced
+    }
+  }
+
+  /** The files of a share that are known to be whole, by place; none when that cannot be read. */
+  async written(cid: string): Promise<SourceTree[]> {
+    return (await this.#known(cid)).trees.filter(isWritten)
+  }
+
+  isFaulty(cid: string, tree: number, file: number): boolean {
+    return this.#faults.get(cid)?.has(faultKey(tree, file)) === true
+  }
+
+  /** How many files of a share are not as they were. */
+  faultsOf(cid: string): number {
+    return this.#faults.get(cid)?.size ?? 0
+  }
+
+  /** Files that are not as they were, of all shares: the first few, and how many there are. */
+  faults(): { count: number; first: { cid: string; path: string; fault: SourceFault }[] } {
+    let count = 0
+    const first: { cid: string; path: string; fault: SourceFault }[] = []
+    for (const [cid, faults] of this.#faults) {
+      count += faults.size
+      for (const { path, fault } of faults.values()) {
+        if (first.length >= SOURCES.faultsListedMax) break
+        first.push({ cid, path, fault })
+      }
+    }
+    return { count, first }
+  }
+
+  /** Looks through the files of an open share that seem changed, now. */
+  async recheck(cid: string): Promise<void> {
+    const leaves = this.#open.get(cid)
+    if (leaves === undefined) return
+    this.#suspects.delete(cid)
+    try {
+      if (await leaves.source.recheck(this.#stopped.signal)) await this.#saveStates(cid, leaves)
+    } catch (error) {
+      if (!this.#stopped.signal.aborted) this.#parts.log.warn('files that seem changed could not be looked through', { error })
+    }
   }
 
   /** The share was closed. */
@@ -115,18 +190,21 @@ export class Sources {
     this.#timer.unref()
   }
 
+  /** Keeps the states that files are known in by now. */
+  async #saveStates(cid: string, leaves: ShareLeaves): Promise<void> {
+    await this.#changes.run(NEVER, async () => {
+      if (this.#open.get(cid) !== leaves) return // let go of, or shared anew meanwhile
+      const { trees } = await this.#known(cid)
+      const { rootPlain, trees: written } = leaves.list
+      await this.#parts.store.save(cid, { rootPlain, trees: [...written, ...trees.filter((tree) => !isWritten(tree))] })
+    })
+  }
+
   async #recheckAll(): Promise<void> {
-    const { log, store } = this.#parts
     for (let [cid] = this.#suspects; cid !== undefined; [cid] = this.#suspects) {
       if (this.#stopped.signal.aborted) return
       this.#suspects.delete(cid)
-      const leaves = this.#open.get(cid)
-      if (leaves === undefined) continue
-      try {
-        if (await leaves.source.recheck(this.#stopped.signal)) await store.save(cid, leaves.list)
-      } catch (error) {
-        if (!this.#stopped.signal.aborted) log.warn('files that seem changed could not be looked through', { error })
-      }
+      await this.recheck(cid)
     }
   }
 }

@@ -212,7 +212,8 @@ class DiskBlockStore implements BlockStore {
       await this.#change(hex, signal, async () => {
         if (isSpared(digest) || !this.#index.delete(digest)) return
         touched.add(hex.slice(0, 2))
-        deleted.bytes += await naming('removing a block', undefined, () => this.#removeWhatever(this.#pathOf(hex)))
+        const bytes = await naming('removing a block', undefined, () => this.#removeWhatever(this.#pathOf(hex)))
+        deleted.bytes += bytes // read only now: others add to it meanwhile
         deleted.blocks += 1
       })
     })

@@ -9,6 +9,7 @@ import { randomBytes } from 'node:crypto'
 import { dirname, join } from 'node:path'
 import { FormatError } from '../../protocol/errors.ts'
 import { STORAGE } from '../../protocol/limits.ts'
+import { isOurs, type Leftover, leftoversIn, takeOver } from './extract-leftover.ts'
 import type { Plan } from './extract-plan.ts'
 import type { Target } from './extract-target.ts'
 import { FileError, showPath, systemCode } from './file-error.ts'
@@ -30,6 +31,8 @@ export class PartFolder {
   // Folder numbers made, or being made.
   readonly #folders = new Map<number, Promise<void>>()
   readonly #created = new Set<number>()
+  // Files that were there when this folder was taken over, and were not opened since.
+  readonly #unsized = new Set<number>()
   // In order of use, so that the first idle one is the one to close.
   readonly #open = new Map<number, Opened>()
 
@@ -40,8 +43,9 @@ export class PartFolder {
     this.#folders.set(0, Promise.resolve())
   }
 
-  /** Makes the output folder where it is missing, clears parts of the same tag that an interrupted run left, and makes a new one. */
-  static async make(fs: FileSystem, plan: Plan, target: Target, tag: string): Promise<PartFolder> {
+  /** Makes the output folder where it is missing, clears parts of the same tag that an interrupted run left, but for the one that is to be
+   *  gone on with, and makes a new one where there is none. */
+  static async make(fs: FileSystem, plan: Plan, target: Target, tag: string, leftover: Leftover | null = null): Promise<PartFolder> {
     let made = target.existing
     // A run that was killed may have made it and not synced its name; nothing below is more lasting than that.
     await ignoring(['EACCES', 'EPERM', 'EROFS', 'EINVAL'], fs.syncDirectory(dirname(made)))
@@ -52,15 +56,54 @@ export class PartFolder {
       await fs.syncDirectory(parent)
     }
     await assertReal(fs, target.dir)
-    const leftover = new RegExp(`^\\.shoal-${tag}-[0-9a-f]{32}\\.part$`)
-    for (const name of await fs.list(target.dir)) {
-      const path = join(target.dir, name)
-      if (leftover.test(name) && !live.has(path)) await fs.remove(path, 'tree')
+    for (const path of await leftoversIn(fs, target.dir, tag)) {
+      if (path !== leftover?.path && !live.has(path)) await fs.remove(path, 'tree')
+    }
+    if (leftover !== null) {
+      const taken = new PartFolder(fs, plan, leftover.path)
+      for (const dir of leftover.folders) taken.#folders.set(dir, Promise.resolve())
+      for (const file of leftover.files) {
+        taken.#created.add(file)
+        taken.#unsized.add(file)
+      }
+      return taken
     }
     const path = join(target.dir, `.shoal-${tag}-${randomBytes(16).toString('hex')}.part`)
     await fs.mkdir(path, 0o700)
     live.add(path)
     return new PartFolder(fs, plan, path)
+  }
+
+  /** The part of an interrupted run that can be gone on with; nobody else of this process can take it from here on. */
+  static async findLeftover(fs: FileSystem, plan: Plan, target: Target, tag: string): Promise<Leftover | null> {
+    for (const path of await leftoversIn(fs, target.dir, tag)) {
+      if (live.has(path)) continue
+      live.add(path)
+      try {
+        if (await isOurs(path)) return await takeOver(path, plan)
+      } catch {
+        // What cannot be gone through is cleared like the others, or named by what fails then.
+      }
+      live.delete(path)
+    }
+    return null
+  }
+
+  /** A leftover that was found and is not wanted after all. */
+  static letGo({ path }: Leftover): void {
+    live.delete(path)
+  }
+
+  /** Whether a file was ever written to. */
+  hasFile(file: number): boolean {
+    return this.#created.has(file)
+  }
+
+  /** Closes all files and leaves them for the next run; without any, nothing stays. */
+  async leave(): Promise<void> {
+    if (this.#created.size === 0) return await this.remove()
+    await this.closeAll().catch(() => {})
+    live.delete(this.path)
   }
 
   /** Where a file is being written. */
@@ -142,7 +185,11 @@ export class PartFolder {
     await this.folder(dir)
     await assertReal(this.#fs, this.#folderPath(dir))
     const path = this.pathOf(file)
-    if (this.#created.has(file)) return this.#fs.open(path, 'update')
+    if (this.#created.has(file)) {
+      const handle = await this.#fs.open(path, 'update')
+      if (this.#unsized.delete(file)) await handle.truncate(this.#plan.sizeOf(file))
+      return handle
+    }
     this.#created.add(file)
     const permissions = this.#plan.isExecutable(file) ? 0o755 : 0o644
     const handle = await this.#creating(path, () => this.#fs.open(path, 'create', permissions))

@@ -111,6 +111,14 @@ export class Plan {
     }
   }
 
+  /** The number of a folder or file by its path relative to the output folder; null when the plan has none there. */
+  find(path: string, isFolder: boolean): number | null {
+    if (isFolder) return this.#dirIds.get(path) ?? null
+    const slash = path.lastIndexOf('/')
+    const dir = this.#dirIds.get(slash < 0 ? '' : path.slice(0, slash))
+    return dir === undefined ? null : this.#fileIn(dir, path.slice(slash + 1))
+  }
+
   *filesIn(dir: number): Generator<number> {
     for (let file = this.#filesFrom.at(dir); file < this.#filesTo.at(dir); file += 1) yield file
   }
@@ -139,7 +147,7 @@ export class Plan {
     }
     for (let dir = 1; dir < this.dirs.length; dir += 1) {
       const path = this.dirs[dir]!
-      if (this.#hasFile(this.parentOf(dir), path.slice(path.lastIndexOf('/') + 1))) {
+      if (this.#fileIn(this.parentOf(dir), path.slice(path.lastIndexOf('/') + 1)) !== null) {
         throw new FormatError('P2', `${showPath(path)} is both a file and a folder`)
       }
     }
@@ -247,17 +255,17 @@ export class Plan {
   }
 
   // Files of one folder stand together and in order, so a name is found by halving.
-  #hasFile(dir: number, name: string): boolean {
+  #fileIn(dir: number, name: string): number | null {
     let low = this.#filesFrom.at(dir)
     let high = this.#filesTo.at(dir)
     while (low < high) {
       const middle = (low + high) >>> 1
       const order = compareUtf8(this.names[middle]!, name)
-      if (order === 0) return true
+      if (order === 0) return middle
       if (order < 0) low = middle + 1
       else high = middle
     }
-    return false
+    return null
   }
 
   #rename(): void {

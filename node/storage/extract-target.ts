@@ -92,10 +92,10 @@ export function assertKind(path: string, found: FileStat, kind: 'file' | 'folder
   if (found.kind !== kind) throw new FileError('EXISTS', `${showPath(path)} exists and is no ${kind}`, { path })
 }
 
-/** W2: FileError NO_SPACE unless the plan fits and leaves some room. */
-export async function assertRoom(fs: FileSystem, plan: Plan, { existing }: Target): Promise<void> {
+/** W2: FileError NO_SPACE unless the plan fits and leaves some room; `takenBytes` of it are on the disk already. */
+export async function assertRoom(fs: FileSystem, plan: Plan, { existing }: Target, takenBytes = 0): Promise<void> {
   const { freeBytes, freeFiles } = await naming('checking free space', existing, () => fs.space(existing))
-  const neededBytes = plan.storedBytes + STORAGE.freeBytesKept
+  const neededBytes = Math.max(0, plan.storedBytes - takenBytes) + STORAGE.freeBytesKept
   if (plan.storedBytes > 0 && neededBytes > freeBytes) {
     throw new FileError('NO_SPACE', `not enough room in ${showPath(existing)}: ${inMib(neededBytes)} needed, ${inMib(freeBytes)} free`, {
       path: existing,

@@ -7,16 +7,20 @@
  */
 import { createHash } from 'node:crypto'
 import { join, resolve } from 'node:path'
+import { isZero } from '../../protocol/bytes.ts'
 import type { Entry } from '../../protocol/entry.ts'
 import { assert, type FormatError } from '../../protocol/errors.ts'
 import { FORMAT, STORAGE } from '../../protocol/limits.ts'
 import { PartFolder } from './extract-files.ts'
+import type { Leftover } from './extract-leftover.ts'
 import { moveInto } from './extract-move.ts'
 import { type Plan, readPlan } from './extract-plan.ts'
 import { assertFree, assertRoom, findTarget, foldsCase, type Target } from './extract-target.ts'
-import type { Bits, Use } from './extract-uses.ts'
+import { Bits, type Use } from './extract-uses.ts'
 import { toFileError } from './file-error.ts'
 import { diskFileSystem, type FileSystem } from './fs.ts'
+import { type FileState, sourceDisk } from './source-disk.ts'
+import { SourceTree } from './source-tree.ts'
 import { forEachBounded, Turns } from './turns.ts'
 
 export interface ExtractionInit {
@@ -33,6 +37,8 @@ export interface ExtractionInit {
   force: boolean
   /** Names the temporary folder: letters and digits, the same for repeated runs of one extraction, no secret. */
   tag: string
+  /** Go on with what an interrupted run left. */
+  resumes?: boolean
   signal: AbortSignal
   /** The disk, where not the real one. */
   fs?: FileSystem
@@ -58,20 +64,29 @@ export class Extraction {
   readonly #target: Target
   readonly #wanted: Bits
   readonly #damaged = new Map<number, FormatError>()
+  /** Positions of which every stretch is written. */
+  readonly #written: Bits
+  /** Blocks that these files hold every byte of. */
+  readonly #whole: Bits
+  #leftover: Leftover | null
   readonly #turns = new Turns(STORAGE.extractWritesMax, STORAGE.fileOperationsWaitingMax)
   #part: Promise<PartFolder> | null = null
   #failure: unknown = null
   #accepting = 0
   #missing = 0
 
-  private constructor(init: ExtractionInit, fs: FileSystem, plan: Plan, target: Target) {
+  private constructor(init: ExtractionInit, fs: FileSystem, plan: Plan, target: Target, leftover: Leftover | null) {
     this.#init = init
     this.#fs = fs
     this.#plan = plan
     this.#target = target
     this.files = plan.files
     this.sizeBytes = plan.sizeBytes
+    this.#leftover = leftover
     this.#wanted = plan.uses.seal(init.dataBlocks + 1)
+    this.#written = new Bits(init.dataBlocks)
+    // Of a part of a share, blocks that hold pieces of other files as well are not whole in these.
+    this.#whole = init.under === '' ? plan.uses.seal(init.dataBlocks) : plan.uses.whole(init.dataBlocks)
     for (let at = this.#wanted.next(0); at >= 0; at = this.#wanted.next(at + 1)) this.#missing += 1
   }
 
@@ -85,8 +100,14 @@ export class Extraction {
     const target = await findTarget(fs, init.outputDir)
     if (init.folds ?? (await foldsCase(fs, target))) plan.assertNoFolding()
     await assertFree(fs, plan, target, init.force, init.signal)
-    await assertRoom(fs, plan, target)
-    return new Extraction(init, fs, plan, target)
+    const leftover = init.resumes === true ? await PartFolder.findLeftover(fs, plan, target, init.tag) : null
+    try {
+      await assertRoom(fs, plan, target, leftover?.bytes)
+    } catch (error) {
+      if (leftover !== null) PartFolder.letGo(leftover)
+      throw error
+    }
+    return new Extraction(init, fs, plan, target, leftover)
   }
 
   /** Nothing in the share is at the path that was asked for. */
@@ -123,6 +144,65 @@ export class Extraction {
     }
   }
 
+  /** Whether there is something of an interrupted run to be looked through. */
+  get hasLeftover(): boolean {
+    return this.#leftover !== null
+  }
+
+  /** The part folder, made if need be. */
+  async begin(): Promise<string> {
+    return (await this.#start()).path
+  }
+
+  /** Whether the piece at a position can be made again from what is written. */
+  holds(position: number): boolean {
+    return this.#written.has(position) && this.#whole.has(position)
+  }
+
+  /** Whether all of the piece at a position that is not zero will be in these files; with an empty `piece`, whether it can be at all. */
+  isWhole(position: number, piece: Uint8Array): boolean {
+    if (!this.#whole.has(position)) return false
+    let end = 0
+    const uses = [...this.#plan.uses.at(position)].sort((a, b) => a.blockOffsetBytes - b.blockOffsetBytes)
+    for (const { blockOffsetBytes, lengthBytes } of uses) {
+      if (blockOffsetBytes > end && !isZero(piece.subarray(end, blockOffsetBytes))) return false
+      end = Math.max(end, blockOffsetBytes + lengthBytes)
+    }
+    return isZero(piece.subarray(end))
+  }
+
+  /** The piece at a position as the files hold it now, in `into` (as long as a piece); false where they do not, or not the same everywhere.
+   *  What a file holds may be anything. */
+  async read(position: number, into: Uint8Array): Promise<boolean> {
+    const part = await this.#start()
+    into.fill(0)
+    let end = 0
+    const uses = [...this.#plan.uses.at(position)].sort((a, b) => a.blockOffsetBytes - b.blockOffsetBytes)
+    for (const { file, fileOffsetBytes, blockOffsetBytes, lengthBytes } of uses) {
+      if (this.#damaged.has(file) || !part.hasFile(file)) return false
+      const isSecond = blockOffsetBytes < end
+      const target = isSecond ? new Uint8Array(lengthBytes) : into.subarray(blockOffsetBytes, blockOffsetBytes + lengthBytes)
+      if ((await part.withFile(file, (handle) => handle.read(target, fileOffsetBytes))) < lengthBytes) return false
+      end = Math.max(end, blockOffsetBytes + lengthBytes)
+      if (isSecond && Buffer.compare(target, into.subarray(blockOffsetBytes, blockOffsetBytes + lengthBytes)) !== 0) return false
+    }
+    return uses.length > 0
+  }
+
+  /** The piece that was read at a position is right: it need not be written again. */
+  async found(position: number): Promise<void> {
+    this.#assertSound()
+    if (!this.#settle(position)) return
+    this.#accepting += 1
+    try {
+      const part = await this.#start()
+      for (const { file, lengthBytes } of this.#plan.uses.at(position)) await this.#count(part, file, lengthBytes)
+      this.#written.set(position)
+    } finally {
+      this.#accepting -= 1
+    }
+  }
+
   /** Writes a block's bytes (borrowed until it settles) wherever they belong. A position that is not needed is passed over. */
   async accept(position: number, piece: Uint8Array, signal: AbortSignal): Promise<void> {
     signal.throwIfAborted()
@@ -135,6 +215,7 @@ export class Extraction {
         if (this.#damaged.has(use.file)) return
         await this.#turns.run(signal, () => this.#write(part, use, piece))
       })
+      this.#written.set(position)
     } catch (error) {
       this.#failure ??= toFileError(error, 'writing the files')
       throw this.#failure
@@ -185,6 +266,28 @@ export class Extraction {
     await part?.remove()
   }
 
+  /** Closes what was written so far and leaves it for the next run. */
+  async leave(): Promise<void> {
+    this.#failure ??= new Error('this extraction was interrupted')
+    await this.#turns.whenIdle()
+    if (this.#part === null && this.#leftover !== null) PartFolder.letGo(this.#leftover)
+    const part = await this.#part?.catch(() => null)
+    await part?.leave()
+  }
+
+  /** Where the files stand after `finish`, and in which state; those that were given up are not watched. */
+  async sources(damaged: ExtractionResult['damaged']): Promise<SourceTree> {
+    const lost = new Set(damaged.map(({ path }) => path))
+    const paths: string[] = []
+    const states: (FileState | null)[] = []
+    await forEachBounded(Array.from({ length: this.#plan.files }).keys(), STORAGE.extractWritesMax, async (file) => {
+      const path = this.#plan.pathOf(file)
+      paths[file] = join(this.#target.dir, path)
+      states[file] = lost.has(path) ? null : await sourceDisk.lookAt(join(this.#target.dir, path))
+    })
+    return SourceTree.of(this.#init.under, paths, states)
+  }
+
   /** The position is not wanted any more; false when it was not wanted before. */
   #settle(position: number): boolean {
     if (!this.#wanted.has(position)) return false
@@ -198,7 +301,7 @@ export class Extraction {
   }
 
   #start(): Promise<PartFolder> {
-    this.#part ??= PartFolder.make(this.#fs, this.#plan, this.#target, this.#init.tag)
+    this.#part ??= PartFolder.make(this.#fs, this.#plan, this.#target, this.#init.tag, this.#leftover)
     return this.#part
   }
 
@@ -208,6 +311,10 @@ export class Extraction {
     assert(blockOffsetBytes + lengthBytes <= piece.length, `piece of ${piece.length} bytes, ${blockOffsetBytes + lengthBytes} used`)
     const bytes = piece.subarray(blockOffsetBytes, blockOffsetBytes + lengthBytes)
     await part.withFile(file, (handle) => handle.write(bytes, fileOffsetBytes))
+    await this.#count(part, file, lengthBytes)
+  }
+
+  async #count(part: PartFolder, file: number, lengthBytes: number): Promise<void> {
     if (this.#plan.countWritten(file, lengthBytes) && !this.#damaged.has(file)) await part.complete(file)
   }
 

@@ -17,6 +17,7 @@ export type SourceFault = 'changed' | 'missing' | 'not-a-file' | 'unreadable'
 
 /** A fault, and the state in which the file was found so: while it stays in that, nothing is looked at again. */
 export interface Fault {
+  path: string
   fault: SourceFault
   /** Null: it may be right after all, and is to be looked through. */
   found: FileState | 'nothing' | null
@@ -44,6 +45,9 @@ export interface SourceInit {
 }
 
 const FILES_PER_TREE = 2 ** 24
+
+/** The key of a file in Faults. */
+export const faultKey = (tree: number, file: number): number => tree * FILES_PER_TREE + file
 
 export class ShareSource {
   readonly #init: SourceInit
@@ -213,7 +217,7 @@ class Tree {
   /** The blocks that need this file are gone until it is right again. */
   fail(file: number, fault: SourceFault, found: Fault['found']): false {
     const isNew = this.isGood(file)
-    this.#init.faults.set(this.#key(file), { fault, found })
+    this.#init.faults.set(this.#key(file), { path: this.files.pathOf(file), fault, found })
     if (isNew) {
       this.#faulty++
       this.#init.onChange([...this.#uses.runsOf(file)])
@@ -241,9 +245,12 @@ class Tree {
       const chosen = this.choose(position, isGood)
       if (chosen === null) return this.#held.has(position) ? 'open' : 'right' // not made from these files anyway
       const own = [...this.#uses.at(position)].filter((use) => use.file === file)
-      // Where each byte comes from one file, the verdict is on all of them; else it is to be this file's bytes that are looked at.
+      // Where each byte comes from one stretch, the verdict is on all of them; else every stretch of this file is looked at by itself.
       const isOnAll = isApart(chosen) && own.every((use) => chosen.some((one) => one.file === file && isSameUse(one, use)))
-      const verdict = await this.#judge(position, isOnAll ? [chosen] : [chosen, own], expected, signal)
+      let verdict: Verdict = 'right'
+      for (const layers of isOnAll ? [[chosen]] : own.map((use) => [chosen, [use]])) {
+        if (verdict === 'right') verdict = await this.#judge(position, layers, expected, signal)
+      }
       if (isOnAll && chosen.length > 1) verdicts.set(position, verdict)
       return verdict
     }
@@ -291,7 +298,7 @@ class Tree {
     return trial
   }
 
-  #key = (file: number): number => this.#index * FILES_PER_TREE + file
+  #key = (file: number): number => faultKey(this.#index, file)
 }
 
 /** What the system says of a file that is not ours to read any more; anything else (too many open files, …) says nothing about it. */

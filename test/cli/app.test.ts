@@ -85,21 +85,8 @@ describe('with no daemon', () => {
     const api = fakeApi()
     const terminal = await makeTerminal({ api })
     expect(await terminal.run('get', LINK, '-o', 'there')).toBe(EXIT.ok)
-    expect(api.asked).toEqual([
-      {
-        verb: 'get',
-        request: {
-          link: LINK,
-          outputDir: '/desk/here/there',
-          path: null,
-          force: false,
-          consent: false,
-          wait: false,
-          peers: [],
-          keep: false,
-        },
-      },
-    ])
+    const nothing = { path: null, force: false, consent: false, wait: false, peers: [], keep: false, keepSealed: false }
+    expect(api.asked).toEqual([{ verb: 'get', request: { link: LINK, outputDir: '/desk/here/there', ...nothing } }])
     expect(terminal.opened).toEqual([{ oneShot: true, offline: false }])
     expect(terminal.node.stops).toBe(1)
     expect(terminal.out.stdout).toBe('/desk/here/there/photos\n1 file, 5 B; fetched 1 block (1.00 KiB), 0 already here\n')
@@ -220,7 +207,17 @@ describe('answers and failures', () => {
   })
 
   it('reports damaged files and exits as for a damaged share', async () => {
-    const got = { cid: CID, written: ['/w'], files: 2, sizeBytes: 9, fetchedBytes: 9, fetchedBlocks: 1, reusedBlocks: 0, keptBytes: 1024 }
+    const got = {
+      cid: CID,
+      written: ['/w'],
+      files: 2,
+      sizeBytes: 9,
+      fetchedBytes: 9,
+      fetchedBlocks: 1,
+      reusedBlocks: 0,
+      keptBytes: 1024,
+      inPlace: false,
+    }
     const damaged = [{ path: 'a\u001b.txt', cause: 'wrong hash' }]
     const terminal = await makeTerminal({ api: fakeApi({ get: async () => ({ ...got, damaged }) }) })
     expect(await terminal.run('get', LINK)).toBe(EXIT.damagedShare)

@@ -42,7 +42,7 @@ export function fakeApi(override: Partial<ShoalApi> = {}): FakeApi {
     async get(request, onEvent) {
       onEvent(progress)
       const counts = { files: 1, sizeBytes: 5, fetchedBytes: 1024, fetchedBlocks: 1, reusedBlocks: 0 }
-      return { cid: CID, written: [`${request.outputDir}/photos`], ...counts, damaged: [], keptBytes: 0 }
+      return { cid: CID, written: [`${request.outputDir}/photos`], ...counts, damaged: [], keptBytes: 0, inPlace: false }
     },
     async *cat() {
       yield new TextEncoder().encode('hello ')
@@ -64,7 +64,17 @@ export function fakeApi(override: Partial<ShoalApi> = {}): FakeApi {
       return { shares: [{ ...share, ...end, failure: null }], checkedBlocks: 9, checkedBytes: 9_437_184, isSound: request.repair }
     },
     async shares() {
-      const known = { files: 1, sizeBytes: 5, wireBytes: 16_384, haveBlocks: 1, blockCount: 1, announcedMs: null, keepUntilMs: null }
+      const known = {
+        files: 1,
+        sizeBytes: 5,
+        wireBytes: 16_384,
+        haveBlocks: 1,
+        blockCount: 1,
+        announcedMs: null,
+        keepUntilMs: null,
+        inPlace: false,
+        faultyFiles: 0,
+      }
       return [{ cid: CID, role: 'owner', label: 'evil\u001b[2Jname', ...known, state: 'complete', seeding: true, peers: 0 }]
     },
     async *list() {
@@ -85,6 +95,7 @@ export function fakeApi(override: Partial<ShoalApi> = {}): FakeApi {
         dht,
         ...counts,
         unfinished: { running: 0, waiting: 1 },
+        faultyFiles: { count: 0, first: [] },
         ...traffic,
         rates,
         httpPort: null,

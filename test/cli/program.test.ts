@@ -88,6 +88,7 @@ describe('the grammar of the command line', () => {
       yes: false,
       wait: false,
       keep: false,
+      keepSealed: false,
     })
     const all = ['-o', '-', '--path', 'a/b', '--range', '5-5', '--peer', '/x', '--peer', '/y', '--force', '--yes', '--wait', '--seed']
     expect(callOf('get', LINK, ...all)).toEqual({
@@ -101,6 +102,7 @@ describe('the grammar of the command line', () => {
       yes: true,
       wait: true,
       keep: true,
+      keepSealed: false,
     })
   })
 

@@ -127,10 +127,10 @@ async function makeWorld(contents: Uint8Array[], options: { knowsScope: boolean;
 
 function contentsOf(random: (below: number) => number, files: number): Uint8Array[] {
   return Array.from({ length: files }, (_, i) => {
-    // Some files hold what others hold, so blocks stand in several places.
+    // Some files hold what others hold, or the same twice, so blocks stand in several places.
     const bytes = new Uint8Array([0, 5, 40, PIECE, PIECE + 9, 3 * PIECE + 20][i % 6]! + (i % 6 === 2 ? random(20) : 0))
     for (let at = 0; at < bytes.length; at++) bytes[at] = 1 + random(255)
-    if (i % 6 === 5) bytes.fill(7, 0, PIECE)
+    if (i % 6 === 5) bytes.fill(7, 0, i % 12 === 5 ? PIECE : 2 * PIECE)
     return bytes
   })
 }
@@ -290,7 +290,7 @@ async function stormOf(seed: number, edits: number, knowsScope: boolean): Promis
     }
     for (const position of blocks.keys()) expect((await source.block(position, never)) !== null).toBe(source.has(position))
   }
-  expect(served).toBeGreaterThan(edits / 4)
+  expect(served).toBeGreaterThan(edits / 8)
 }
 
 describe('10,000 edits', () => {
