@@ -11,8 +11,9 @@ import { type Io, writeAll } from './io.ts'
 import type { ShoalNode } from './local-node.ts'
 import { type Answer, type Invocation, parseArguments, type VerbCall } from './program.ts'
 import { Report } from './report.ts'
+import { runService } from './service/verb.ts'
 import { configOf, type Need, openSession, stopNode, whenAborted } from './session.ts'
-import { runVerb } from './verbs.ts'
+import { runVerb, type SessionCall } from './verbs.ts'
 
 const OUTPUT_CLOSED = new JobError('INTERRUPTED', 'standard output was closed')
 
@@ -62,7 +63,7 @@ const asJobError = (error: unknown): JobError =>
 const RUNNING: ReadonlySet<VerbCall['verb']> = new Set(['status', 'limits', 'peers', 'stop', 'metrics', 'log-level'] as const)
 
 /** Which node each verb can do with. */
-function needOf(call: Exclude<VerbCall, { verb: 'daemon' }>): Need {
+function needOf(call: SessionCall): Need {
   // What is only written into the config file needs no node that runs.
   if (call.verb === 'limits' && call.request.save) return 'offline'
   if (RUNNING.has(call.verb)) return 'running'
@@ -72,6 +73,7 @@ function needOf(call: Exclude<VerbCall, { verb: 'daemon' }>): Need {
 
 async function run({ globals, call }: Invocation, io: Io, report: Report, signal: AbortSignal): Promise<number> {
   if (call.verb === 'daemon') return await runDaemon(io, globals, call.logFile, report, signal)
+  if (call.verb === 'service') return await runService(call, globals.home, report)
   if (call.verb === 'get' && call.output === '-' && globals.json) {
     throw new JobError('USAGE', 'standard output cannot carry both the file and JSON: leave out --json or "-o -"')
   }

@@ -1,8 +1,13 @@
 /** The part of the grammar that is about running a node: the daemon, its log, its figures. */
-import { Argument, type Command } from 'commander'
+import { Argument, type Command, Option } from 'commander'
 import { LOG_LEVELS, type LogLevel } from '../node/log.ts'
+import type { ServiceCall } from './service/verb.ts'
 
-export type OperatingCall = { verb: 'daemon'; logFile: boolean } | { verb: 'metrics' } | { verb: 'log-level'; level: LogLevel | null }
+export type OperatingCall =
+  | { verb: 'daemon'; logFile: boolean }
+  | { verb: 'metrics' }
+  | { verb: 'log-level'; level: LogLevel | null }
+  | ServiceCall
 
 /** Adds these verbs to the grammar. */
 export function addOperating(program: Command, found: (call: OperatingCall) => void): void {
@@ -12,6 +17,7 @@ export function addOperating(program: Command, found: (call: OperatingCall) => v
     .option('--log-file', 'log to daemon.log in the home, which is kept small, and not on standard error')
     .addHelpText('after', '\nExamples: shoal daemon --listen /ip4/0.0.0.0/tcp/4801 | shoal daemon --http 4802')
     .action((options: { logFile?: true }) => found({ verb: 'daemon', logFile: options.logFile ?? false }))
+  addService(program, found)
   program
     .command('log-level')
     .description('show what the running node logs, or set it until the node stops')
@@ -23,4 +29,16 @@ export function addOperating(program: Command, found: (call: OperatingCall) => v
     .description('the figures of the running node, as Prometheus reads them')
     .addHelpText('after', '\nExample: shoal metrics | grep shoal_share_bytes_total')
     .action(() => found({ verb: 'metrics' }))
+}
+
+function addService(program: Command, found: (call: OperatingCall) => void): void {
+  program
+    .command('service')
+    .description('run the daemon as a service of this user: systemd on Linux, launchd on macOS')
+    .addArgument(new Argument('<action>', 'install, uninstall or status').choices(['install', 'uninstall', 'status']))
+    .addOption(new Option('--dry-run', 'print what would be written and run, and do nothing'))
+    .addHelpText('after', '\nExamples: shoal service install --dry-run | shoal service status')
+    .action((action: ServiceCall['action'], options: { dryRun?: true }) => {
+      found({ verb: 'service', action, dryRun: options.dryRun ?? false })
+    })
 }

@@ -32,8 +32,11 @@ export interface Setting {
   signal: AbortSignal
 }
 
+/** The verbs that a node answers. */
+export type SessionCall = Exclude<VerbCall, { verb: 'daemon' | 'service' }>
+
 /** Runs a verb against the API; resolves to the exit code, throws JobError or the abort reason. `daemon` is not among them. */
-export async function runVerb(call: Exclude<VerbCall, { verb: 'daemon' }>, at: Setting): Promise<number> {
+export async function runVerb(call: SessionCall, at: Setting): Promise<number> {
   if (call.verb === 'share') return await share(call, at)
   if (call.verb === 'get') return call.output === '-' ? await cat(call, at) : await get(call, at)
   if (call.verb === 'seed') return await seed(call, at)
