@@ -13,6 +13,7 @@ import { type Answer, type Invocation, parseArguments, type VerbCall } from './p
 import { Report } from './report.ts'
 import { runService } from './service/verb.ts'
 import { configOf, type Need, openSession, stopNode, whenAborted } from './session.ts'
+import { runImport } from './transfer/verbs.ts'
 import { runVerb, type SessionCall } from './verbs.ts'
 
 const OUTPUT_CLOSED = new JobError('INTERRUPTED', 'standard output was closed')
@@ -67,12 +68,20 @@ function needOf(call: SessionCall): Need {
   // What is only written into the config file needs no node that runs.
   if (call.verb === 'limits' && call.request.save) return 'offline'
   if (RUNNING.has(call.verb)) return 'running'
-  if (call.verb === 'id' || call.verb === 'unseed' || call.verb === 'gc' || (call.verb === 'ls' && call.link === null)) return 'offline'
+  if (
+    call.verb === 'id' ||
+    call.verb === 'export' ||
+    call.verb === 'unseed' ||
+    call.verb === 'gc' ||
+    (call.verb === 'ls' && call.link === null)
+  )
+    return 'offline'
   return 'online'
 }
 
 async function run({ globals, call }: Invocation, io: Io, report: Report, signal: AbortSignal): Promise<number> {
   if (call.verb === 'daemon') return await runDaemon(io, globals, call.logFile, report, signal)
+  if (call.verb === 'import') return await runImport(call, globals.home, { io, report, signal })
   if (call.verb === 'service') return await runService(call, globals.home, report)
   if (call.verb === 'get' && call.output === '-' && globals.json) {
     throw new JobError('USAGE', 'standard output cannot carry both the file and JSON: leave out --json or "-o -"')

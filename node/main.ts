@@ -17,6 +17,7 @@ import { CryptoPool } from './crypto/pool.ts'
 import { nodePrimitives } from './crypto/primitives.ts'
 import { Figures } from './figures.ts'
 import { tuneHeap } from './heap.ts'
+import { bundleOf } from './home-bundle.ts'
 import { openHttp } from './http-access.ts'
 import { catJob, listJob } from './jobs/cat.ts'
 import type { JobEnvironment } from './jobs/environment.ts'
@@ -123,7 +124,7 @@ export async function openNode(config: Config, options: NodeOptions): Promise<Sh
     const upkeep = new Upkeep(env, { isOneShot: options.oneShot })
     undo.push(() => upkeep.stop())
     upkeep.start()
-    const node = new RunningNode({ config, env, stack, limiter, budgets, peerId: identity.text, unwind, resumed, log })
+    const node = new RunningNode({ config, env, stack, limiter, budgets, peerId: identity.text, unwind, resumed, log, identity: parts.identity })
     if (stack !== null && !options.oneShot) resumed.start(await parts.records.listShares())
     if (options.offline !== true) {
       servers.push(await serveControl({ api: node.api, socketPath: node.socketPath, log, signal: NOT_ABORTED }))
@@ -208,6 +209,7 @@ class RunningNode implements ShoalNode {
   readonly #resumed: ResumedSeeds
   readonly #startedAt = Date.now()
   readonly #log: LeveledLog
+  readonly #identity: Uint8Array
   readonly #figures = new Figures()
   readonly #lag = new LagMeter()
   readonly #ending = new AbortController()
@@ -228,9 +230,11 @@ class RunningNode implements ShoalNode {
     unwind: () => Promise<void>
     resumed: ResumedSeeds
     log: LeveledLog
+    identity: Uint8Array
   }) {
     this.#config = parts.config
     this.#log = parts.log
+    this.#identity = parts.identity
     this.#env = parts.env
     this.#stack = parts.stack
     this.#limiter = parts.limiter
@@ -298,6 +302,7 @@ class RunningNode implements ShoalNode {
         if (level !== 'same') this.#log.level = level
         return { level: this.#log.level }
       },
+      exportHome: async () => await bundleOf(this.#config.home, this.#identity, env.nodeSecret, env.records),
       metrics: async () =>
         await this.#figures.page(
           this.#status(),
@@ -438,4 +443,5 @@ class RunningNode implements ShoalNode {
   }
 }
 
+export { importHome } from './home-bundle.ts'
 export type { Config, JobEvent, ShoalApi }

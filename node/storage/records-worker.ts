@@ -15,6 +15,7 @@ import type { DatabaseSync, SQLInputValue, StatementSync } from 'node:sqlite'
 import { parentPort, workerData } from 'node:worker_threads'
 import type { KeepingRow, RecordReply, RecordRequest, ShareRow } from './records-messages.ts'
 import { Reserve } from './records-reserve.ts'
+import { dumpTables, refillTables, type TableDump, TableError } from './records-tables.ts'
 
 // Early releases of Node 24 print one warning when SQLite is first loaded; only that one is kept back.
 const emitWarning = process.emitWarning
@@ -133,8 +134,24 @@ class Tables {
         return null
       case 'listKeys':
         return this.#listKeys(request)
+      case 'dump':
+        return dumpTables(this.#db)
+      case 'fill':
+        return this.#fill(request.dump)
       case 'close':
         return null
+    }
+  }
+
+  #fill(dump: TableDump): null {
+    if (dump.version > MIGRATIONS.length) {
+      throw new Refused('NEWER', `the exported records are of version ${dump.version}, this Shoal knows ${MIGRATIONS.length}`)
+    }
+    try {
+      refillTables(this.#db, dump, MIGRATIONS)
+      return null
+    } catch (error) {
+      throw error instanceof TableError ? new Refused('CORRUPT', `the exported records are damaged: ${error.message}`) : error
     }
   }
 
