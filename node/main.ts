@@ -124,7 +124,18 @@ export async function openNode(config: Config, options: NodeOptions): Promise<Sh
     const upkeep = new Upkeep(env, { isOneShot: options.oneShot })
     undo.push(() => upkeep.stop())
     upkeep.start()
-    const node = new RunningNode({ config, env, stack, limiter, budgets, peerId: identity.text, unwind, resumed, log, identity: parts.identity })
+    const node = new RunningNode({
+      config,
+      env,
+      stack,
+      limiter,
+      budgets,
+      peerId: identity.text,
+      unwind,
+      resumed,
+      log,
+      identity: parts.identity,
+    })
     if (stack !== null && !options.oneShot) resumed.start(await parts.records.listShares())
     if (options.offline !== true) {
       servers.push(await serveControl({ api: node.api, socketPath: node.socketPath, log, signal: NOT_ABORTED }))

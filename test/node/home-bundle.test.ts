@@ -128,7 +128,15 @@ describe('shoal export and import', () => {
       })
     const stdin = new PassThrough()
     stdin.end()
-    const io = { stdin, stdout: stream('stdout'), stderr: stream('stderr'), cwd, onInterrupt: () => {}, exitNow: () => {} }
+    const io = {
+      stdin,
+      stdout: stream('stdout'),
+      stderr: stream('stderr'),
+      cwd,
+      onInterrupt: () => {},
+      onReload: () => {},
+      exitNow: () => {},
+    }
     const code = await runCli(argv, { ...io, openLocal: openLocalNode, importHome })
     return { code, ...said }
   }
