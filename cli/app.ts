@@ -1,12 +1,15 @@
 /**
  * One run of the command line: arguments, the node, the verb, the exit code. Ctrl-C aborts what runs, a second one ends the process.
  */
+import { resolve } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { JobError } from '../node/control/api.ts'
 import { connectControl, socketPathFor } from '../node/control/client.ts'
+import { defaultHome } from '../node/paths.ts'
 import { EXIT } from '../protocol/errors.ts'
 import { WAITS } from '../protocol/limits.ts'
 import { runDaemon } from './daemon.ts'
+import { runDoctor } from './doctor/verb.ts'
 import { type Io, writeAll } from './io.ts'
 import type { ShoalNode } from './local-node.ts'
 import { type Answer, type Invocation, parseArguments, type VerbCall } from './program.ts'
@@ -81,6 +84,9 @@ function needOf(call: SessionCall): Need {
 
 async function run({ globals, call }: Invocation, io: Io, report: Report, signal: AbortSignal): Promise<number> {
   if (call.verb === 'daemon') return await runDaemon(io, globals, call.logFile, report, signal)
+  if (call.verb === 'doctor') {
+    return await runDoctor(resolve(globals.home ?? defaultHome()), () => configOf(globals), report, signal)
+  }
   if (call.verb === 'import') return await runImport(call, globals.home, { io, report, signal })
   if (call.verb === 'service') return await runService(call, globals.home, report)
   if (call.verb === 'get' && call.output === '-' && globals.json) {

@@ -9,6 +9,7 @@ export type OperatingCall =
   | { verb: 'metrics' }
   | { verb: 'log-level'; level: LogLevel | null }
   | ServiceCall
+  | { verb: 'doctor' }
   | ExportCall
   | ImportCall
 
@@ -21,6 +22,11 @@ export function addOperating(program: Command, found: (call: OperatingCall) => v
     .addHelpText('after', '\nExamples: shoal daemon --listen /ip4/0.0.0.0/tcp/4801 | shoal daemon --http 4802')
     .action((options: { logFile?: true }) => found({ verb: 'daemon', logFile: options.logFile ?? false }))
   addService(program, found)
+  program
+    .command('doctor')
+    .description('what is wrong with this computer, home and node, and what to do; changes nothing')
+    .addHelpText('after', '\nExample: shoal doctor --json')
+    .action(() => found({ verb: 'doctor' }))
   addTransfer(program, found)
   program
     .command('log-level')

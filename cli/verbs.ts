@@ -34,7 +34,7 @@ export interface Setting {
 }
 
 /** The verbs that a node answers. */
-export type SessionCall = Exclude<VerbCall, { verb: 'daemon' | 'service' | 'import' }>
+export type SessionCall = Exclude<VerbCall, { verb: 'daemon' | 'service' | 'import' | 'doctor' }>
 
 /** Runs a verb against the API; resolves to the exit code, throws JobError or the abort reason. `daemon` is not among them. */
 export async function runVerb(call: SessionCall, at: Setting): Promise<number> {
