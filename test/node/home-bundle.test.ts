@@ -113,7 +113,9 @@ describe('a home that was exported and imported', () => {
 
   it('takes records of an earlier version and brings them up to date', async () => {
     const { folder, bundle } = await exported()
-    const { share = [] } = bundle.records.tables
+    // The columns of 0.1.0.
+    const first = ['cid', 'role', 'readKey', 'label', 'files', 'sizeBytes', 'wireBytes', 'blockCount', 'state', 'addedMs', 'announcedMs']
+    const share = (bundle.records.tables.share ?? []).map((row) => Object.fromEntries(first.map((name) => [name, row[name]])))
     await importHome(join(folder, 'new'), { ...bundle, records: { version: 1, tables: { share, setting: [] } } })
     expect(await (await open(join(folder, 'new'))).api.shares(never)).toHaveLength(5)
   })
