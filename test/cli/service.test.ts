@@ -47,6 +47,8 @@ describe('the systemd unit', () => {
     const unit = systemdUnit({ ...COMMAND, logToFile: false })
     const [line = ''] = unit.split('\n').filter((text) => text.startsWith('ExecStart='))
     expect(wordsOf(line)).toEqual([COMMAND.node, COMMAND.script, 'daemon', '--home', COMMAND.home])
+    // Alone each is a mark of systemd's own.
+    for (const mark of ['%', '$']) expect(line.replaceAll(mark + mark, '')).not.toContain(mark)
     expect(unit).toContain('Restart=on-failure\n')
     expect(unit).toContain('NoNewPrivileges=yes\n')
     expect(() => systemdUnit({ ...COMMAND, home: '/a\nExecStartPre=/bin/evil', logToFile: false })).toThrow(RangeError)
