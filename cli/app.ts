@@ -1,18 +1,23 @@
 /**
  * One run of the command line: arguments, the node, the verb, the exit code. Ctrl-C aborts what runs, a second one ends the process.
  */
+import { resolve } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { JobError } from '../node/control/api.ts'
 import { connectControl, socketPathFor } from '../node/control/client.ts'
+import { defaultHome } from '../node/paths.ts'
 import { EXIT } from '../protocol/errors.ts'
 import { WAITS } from '../protocol/limits.ts'
 import { runDaemon } from './daemon.ts'
+import { runDoctor } from './doctor/verb.ts'
 import { type Io, writeAll } from './io.ts'
 import type { ShoalNode } from './local-node.ts'
 import { type Answer, type Invocation, parseArguments, type VerbCall } from './program.ts'
 import { Report } from './report.ts'
+import { runService } from './service/verb.ts'
 import { configOf, type Need, openSession, stopNode, whenAborted } from './session.ts'
-import { runVerb } from './verbs.ts'
+import { runImport } from './transfer/verbs.ts'
+import { runVerb, type SessionCall } from './verbs.ts'
 
 const OUTPUT_CLOSED = new JobError('INTERRUPTED', 'standard output was closed')
 
@@ -62,17 +67,29 @@ const asJobError = (error: unknown): JobError =>
 const RUNNING: ReadonlySet<VerbCall['verb']> = new Set(['status', 'limits', 'peers', 'stop', 'metrics', 'log-level'] as const)
 
 /** Which node each verb can do with. */
-function needOf(call: Exclude<VerbCall, { verb: 'daemon' }>): Need {
+function needOf(call: SessionCall): Need {
   // What is only written into the config file needs no node that runs.
   if (call.verb === 'limits' && call.request.save) return 'offline'
   if (RUNNING.has(call.verb)) return 'running'
-  if (call.verb === 'id' || call.verb === 'unseed' || call.verb === 'gc' || (call.verb === 'ls' && call.link === null)) return 'offline'
+  if (
+    call.verb === 'id' ||
+    call.verb === 'export' ||
+    call.verb === 'unseed' ||
+    call.verb === 'gc' ||
+    (call.verb === 'ls' && call.link === null)
+  )
+    return 'offline'
   if (call.verb === 'verify' && !call.repair) return 'offline'
   return 'online'
 }
 
 async function run({ globals, call }: Invocation, io: Io, report: Report, signal: AbortSignal): Promise<number> {
   if (call.verb === 'daemon') return await runDaemon(io, globals, call.logFile, report, signal)
+  if (call.verb === 'doctor') {
+    return await runDoctor(resolve(globals.home ?? defaultHome()), () => configOf(globals), report, signal)
+  }
+  if (call.verb === 'import') return await runImport(call, globals.home, { io, report, signal })
+  if (call.verb === 'service') return await runService(call, globals.home, report)
   if (call.verb === 'get' && call.output === '-' && globals.json) {
     throw new JobError('USAGE', 'standard output cannot carry both the file and JSON: leave out --json or "-o -"')
   }

@@ -1,6 +1,6 @@
 /** What the command line touches outside itself, handed in so that tests can hold the other end. */
 import type { Readable, Writable } from 'node:stream'
-import type { openLocalNode } from './local-node.ts'
+import type { importHome, openLocalNode } from './local-node.ts'
 
 export interface Io {
   stdin: Readable & { isTTY?: boolean }
@@ -16,6 +16,8 @@ export interface Io {
   exitNow(code: number): void
   /** Opens a node in this process. */
   openLocal: typeof openLocalNode
+  /** Makes a home of what was exported. */
+  importHome: typeof importHome
 }
 
 /** Writes and waits until the stream takes more; ends early when it was closed. */

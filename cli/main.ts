@@ -21,6 +21,10 @@ process.exitCode = await runCli(process.argv.slice(2), {
     const { openLocalNode } = await import('./local-node.ts')
     return await openLocalNode(config, options)
   },
+  importHome: async (home, bundle) => {
+    const { importHome } = await import('./local-node.ts')
+    return await importHome(home, bundle)
+  },
 })
 // Written text goes out first; then whatever a part forgot to close must not keep the process.
 process.stdout.write('', () => process.stderr.write('', () => process.exit()))

@@ -25,6 +25,7 @@ import { monthFields, rateFields, sayLimits } from './limits.ts'
 import { cidOf, readLink } from './link-source.ts'
 import type { VerbCall } from './program.ts'
 import type { Report } from './report.ts'
+import { runExport } from './transfer/verbs.ts'
 
 /** What a verb runs with. */
 export interface Setting {
@@ -34,8 +35,11 @@ export interface Setting {
   signal: AbortSignal
 }
 
+/** The verbs that a node answers. */
+export type SessionCall = Exclude<VerbCall, { verb: 'daemon' | 'service' | 'import' | 'doctor' }>
+
 /** Runs a verb against the API; resolves to the exit code, throws JobError or the abort reason. `daemon` is not among them. */
-export async function runVerb(call: Exclude<VerbCall, { verb: 'daemon' }>, at: Setting): Promise<number> {
+export async function runVerb(call: SessionCall, at: Setting): Promise<number> {
   if (call.verb === 'share') return await share(call, at)
   if (call.verb === 'get') return call.output === '-' ? await cat(call, at) : await get(call, at)
   if (call.verb === 'seed') return await seed(call, at)
@@ -45,6 +49,7 @@ export async function runVerb(call: Exclude<VerbCall, { verb: 'daemon' }>, at: S
   if (call.verb === 'ls') return call.link === null ? await listKept(at) : await listShare(call, at)
   if (call.verb === 'limits') return await limits(call, at)
   if (call.verb === 'log-level') return await logLevel(call, at)
+  if (call.verb === 'export') return await runExport(call, at)
   if (call.verb === 'metrics') return await metrics(at)
   return await inspect(call.verb, at)
 }

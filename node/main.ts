@@ -17,6 +17,7 @@ import { CryptoPool } from './crypto/pool.ts'
 import { nodePrimitives } from './crypto/primitives.ts'
 import { Figures } from './figures.ts'
 import { tuneHeap } from './heap.ts'
+import { bundleOf } from './home-bundle.ts'
 import { openHttp } from './http-access.ts'
 import { catJob, listJob } from './jobs/cat.ts'
 import { Damage } from './jobs/damage.ts'
@@ -137,7 +138,19 @@ export async function openNode(config: Config, options: NodeOptions): Promise<Sh
       },
     })
     undo.push(() => upkeep.stop())
-    node = new RunningNode({ config, env, stack, limiter, budgets, peerId: identity.text, unwind, resumed, upkeep, log })
+    node = new RunningNode({
+      config,
+      env,
+      stack,
+      limiter,
+      budgets,
+      peerId: identity.text,
+      unwind,
+      resumed,
+      upkeep,
+      log,
+      identity: parts.identity,
+    })
     upkeep.start()
     const watch = new SourceWatch({ records: parts.records, sources: parts.sources, host, log })
     undo.push(() => watch.stop())
@@ -230,6 +243,7 @@ class RunningNode implements ShoalNode {
   readonly #upkeep: Upkeep
   readonly #startedAt = Date.now()
   readonly #log: LeveledLog
+  readonly #identity: Uint8Array
   readonly #figures = new Figures()
   readonly #lag = new LagMeter()
   readonly #ending = new AbortController()
@@ -251,10 +265,12 @@ class RunningNode implements ShoalNode {
     resumed: ResumedSeeds
     log: LeveledLog
     upkeep: Upkeep
+    identity: Uint8Array
   }) {
     this.#upkeep = parts.upkeep
     this.#config = parts.config
     this.#log = parts.log
+    this.#identity = parts.identity
     this.#env = parts.env
     this.#stack = parts.stack
     this.#limiter = parts.limiter
@@ -328,6 +344,7 @@ class RunningNode implements ShoalNode {
         if (level !== 'same') this.#log.level = level
         return { level: this.#log.level }
       },
+      exportHome: async () => await bundleOf(this.#config.home, this.#identity, env.nodeSecret, env.records),
       metrics: async () =>
         await this.#figures.page(
           this.#status(),
@@ -479,4 +496,5 @@ class RunningNode implements ShoalNode {
   }
 }
 
+export { importHome } from './home-bundle.ts'
 export type { Config, JobEvent, ShoalApi }

@@ -366,6 +366,14 @@ export const HTTP = {
   rootsMax: 64,
 } as const
 
+/** What `export` writes and `import` reads. */
+export const BUNDLE = {
+  /** Some 100,000 shares. */
+  bytesMax: 48 * MIB,
+  /** The same with what encryption adds. */
+  fileBytesMax: 49 * MIB,
+} as const
+
 /** What the node counts for its metrics. */
 export const METRICS = {
   /** Codes that jobs end with, counted apart; there are some fifty. */

@@ -378,6 +378,26 @@ export type JobEvent =
 
 export type OnEvent = (event: JobEvent) => void
 
+/** Bytes in JSON. */
+export interface Base64 {
+  base64: string
+}
+
+/** A home without its blocks, keys included: for `export`, over the control socket only. */
+export interface HomeBundle {
+  shoal: 'home'
+  /** Of this form. */
+  version: number
+  homeVersion: number
+  madeMs: number
+  identity: Base64
+  nodeSecret: Base64
+  /** The text of config.json; null: there is none. */
+  config: string | null
+  /** All tables but notes on peers; bytes are Base64. */
+  records: { version: number; tables: Record<string, Record<string, unknown>[]> }
+}
+
 /** What a node does for its user. Every method throws JobError (or the abort reason of its signal) and nothing else on purpose. */
 export interface ShoalApi {
   share(request: ShareRequest, onEvent: OnEvent, signal: AbortSignal): Promise<ShareResult>
@@ -398,6 +418,8 @@ export interface ShoalApi {
   stop(signal: AbortSignal): Promise<void>
   /** Shows what is logged, and sets it until the node stops. */
   logLevel(request: LogLevelRequest, signal: AbortSignal): Promise<LogLevelResult>
+  /** Everything that makes this home what it is, but its blocks. Holds keys. */
+  exportHome(signal: AbortSignal): Promise<HomeBundle>
   /** The node's figures as Prometheus reads them. */
   metrics(signal: AbortSignal): Promise<string>
 }

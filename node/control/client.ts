@@ -8,6 +8,7 @@ import { CONTROL } from '../../protocol/limits.ts'
 import {
   type GcResult,
   type GetResult,
+  type HomeBundle,
   type IdentityResult,
   JobError,
   type JobEvent,
@@ -57,6 +58,8 @@ class ControlClient implements ShoalApi {
   identity: ShoalApi['identity'] = async (signal) => (await this.#call('identity', {}, signal)) as IdentityResult
 
   logLevel: ShoalApi['logLevel'] = async (body, signal) => (await this.#call('logLevel', body, signal)) as LogLevelResult
+
+  exportHome: ShoalApi['exportHome'] = async (signal) => (await this.#call('exportHome', {}, signal)) as HomeBundle
 
   async stop(signal: AbortSignal): Promise<void> {
     await this.#call('stop', {}, signal)

@@ -140,6 +140,7 @@ export const ROUTES: Record<keyof ShoalApi, Route> = {
   identity: call((api, signal) => api.identity(signal)),
   stop: call((api, signal) => api.stop(signal)),
   logLevel: { kind: 'call', run: async (api, body, signal) => await api.logLevel(parseLogLevel(body), signal) },
+  exportHome: call((api, signal) => api.exportHome(signal)),
   metrics: { kind: 'text', contentType: 'text/plain; version=0.0.4; charset=utf-8', run: async (api, signal) => await api.metrics(signal) },
 }
 

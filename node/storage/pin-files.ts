@@ -94,6 +94,11 @@ export function withPinFiles(records: Records, pins: PinFiles): Records {
     getSetting: (name) => records.getSetting(name),
     setSetting: (name, value) => records.setSetting(name, value),
     datastore: () => records.datastore(),
+    dump: () => records.dump(),
+    async fill(dump) {
+      await records.fill(dump)
+      await pins.add((await records.listShares()).map(({ cid }) => cid))
+    },
     close: () => records.close(),
   }
 }

@@ -51,6 +51,12 @@ export function fillSums(db: DatabaseSync): void {
   }
 }
 
+/** Gives every row its checksum anew, after rows were changed as a whole. */
+export function renewSums(db: DatabaseSync): void {
+  for (const table of TABLES) db.exec(`UPDATE ${table} SET sum = NULL`)
+  fillSums(db)
+}
+
 /** What is wrong with the file, null when nothing is. May throw SQLite's own errors. */
 export function findDamage(db: DatabaseSync): string | null {
   const [found] = db.prepare('PRAGMA quick_check(1)').all()

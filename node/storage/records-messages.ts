@@ -4,6 +4,8 @@
  * Request 0 is the opening itself. Replies to requests carry what the comment beside each op says.
  */
 
+import type { TableDump } from './records-tables.ts'
+
 /** A share as it stands in the table; secrets are bytes here. */
 export interface ShareRow {
   cid: string
@@ -52,6 +54,8 @@ export type RecordRequest =
   | { op: 'changeKeys'; changes: KeyChange[] } // null
   | { op: 'getKey'; key: string } // Uint8Array | null
   | { op: 'listKeys'; prefix: string; after: string | null; limit: number; withValues: boolean } // KeyChange[], by key
+  | { op: 'dump' } // TableDump
+  | { op: 'fill'; dump: TableDump } // null
   | { op: 'close' } // null; the worker ends
 
 export type RecordReply = { id: number; ok: true; value: unknown } | { id: number; ok: false; code: string; message: string }

@@ -13,9 +13,10 @@ import { accessSync, constants } from 'node:fs'
 import { dirname, join } from 'node:path'
 import type { DatabaseSync, SQLInputValue, StatementSync } from 'node:sqlite'
 import { parentPort, workerData } from 'node:worker_threads'
-import { fillSums, findDamage, SUMMED, type SummedTable, salvage, sumOf } from './records-check.ts'
+import { fillSums, findDamage, renewSums, SUMMED, type SummedTable, salvage, sumOf } from './records-check.ts'
 import type { RecordReply, RecordRequest, ShareRow } from './records-messages.ts'
 import { Reserve } from './records-reserve.ts'
+import { dumpTables, refillTables, type TableDump, TableError } from './records-tables.ts'
 
 // Early releases of Node 24 print one warning when SQLite is first loaded; only that one is kept back.
 const emitWarning = process.emitWarning
@@ -150,8 +151,25 @@ class Tables {
         return null
       case 'listKeys':
         return this.#listKeys(request)
+      case 'dump':
+        return dumpTables(this.#db)
+      case 'fill':
+        return this.#fill(request.dump)
       case 'close':
         return null
+    }
+  }
+
+  #fill(dump: TableDump): null {
+    if (dump.version > MIGRATIONS.length) {
+      throw new Refused('NEWER', `the exported records are of version ${dump.version}, this Shoal knows ${MIGRATIONS.length}`)
+    }
+    try {
+      refillTables(this.#db, dump, MIGRATIONS)
+      renewSums(this.#db) // their states have changed
+      return null
+    } catch (error) {
+      throw error instanceof TableError ? new Refused('CORRUPT', `the exported records are damaged: ${error.message}`) : error
     }
   }
 

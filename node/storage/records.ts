@@ -16,6 +16,7 @@ import { RecordsDatastore } from './datastore.ts'
 import { type FileCode, FileError, naming, systemCode } from './file-error.ts'
 import { diskFileSystem } from './fs.ts'
 import type { KeepingRow, RecordReply, RecordRequest, ShareRow } from './records-messages.ts'
+import type { TableDump } from './records-tables.ts'
 import { Turns } from './turns.ts'
 
 /** What this node knows of one share. `readKey` is null for a blind seeder; `scope` is null for shares of others. */
@@ -65,6 +66,10 @@ export interface Records {
   saveKeeping(records: readonly KeepingRecord[]): Promise<void>
   getSetting(name: string): Promise<string | null>
   setSetting(name: string, value: string): Promise<void>
+  /** Every row but notes on peers, for `export`. */
+  dump(): Promise<TableDump>
+  /** Puts dumped rows into records that are empty; FileError NEWER, CORRUPT. The shares come back as partial. */
+  fill(dump: TableDump): Promise<void>
   /** For libp2p: a key-value table in the same file. */
   datastore(): Datastore
   /** Waits for what is under way, then gives the lock back. */
@@ -259,6 +264,14 @@ class SqliteRecords implements Records {
 
   async setSetting(name: string, value: string): Promise<void> {
     await this.#worker.ask<null>({ op: 'setSetting', name, value })
+  }
+
+  dump(): Promise<TableDump> {
+    return this.#worker.ask<TableDump>({ op: 'dump' })
+  }
+
+  async fill(dump: TableDump): Promise<void> {
+    await this.#worker.ask<null>({ op: 'fill', dump })
   }
 
   datastore(): Datastore {

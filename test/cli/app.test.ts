@@ -37,6 +37,7 @@ async function makeTerminal(init: { api?: ShoalApi; isTTY?: boolean; openError?:
     ...io,
     cwd: '/desk/here',
     onReload: () => {},
+    importHome: async (home) => ({ home, peerId: 'P1', shares: 0 }),
     onInterrupt: (handler) => {
       interrupt = handler
     },

@@ -117,6 +117,19 @@ export function fakeApi(override: Partial<ShoalApi> = {}): FakeApi {
     async logLevel({ level }) {
       return { level: level === 'same' ? 'info' : level }
     },
+    async exportHome() {
+      const none = { base64: '' }
+      return {
+        shoal: 'home',
+        version: 1,
+        homeVersion: 2,
+        madeMs: 5,
+        identity: none,
+        nodeSecret: none,
+        config: null,
+        records: { version: 1, tables: {} },
+      }
+    },
     async metrics() {
       return '# HELP shoal_up 1 while it runs.\n# TYPE shoal_up gauge\nshoal_up 1\n'
     },
@@ -140,6 +153,7 @@ export function fakeApi(override: Partial<ShoalApi> = {}): FakeApi {
     identity: (signal) => noted('identity', {}, signal, () => api.identity(signal)),
     stop: (signal) => noted('stop', {}, signal, () => api.stop(signal)),
     logLevel: (request, signal) => noted('logLevel', request, signal, () => api.logLevel(request, signal)),
+    exportHome: (signal) => noted('exportHome', {}, signal, () => api.exportHome(signal)),
     metrics: (signal) => noted('metrics', {}, signal, () => api.metrics(signal)),
   }
 }

@@ -96,6 +96,7 @@ describe('the control socket', () => {
     expect(await client.peers(never)).toEqual(await plain.peers(never))
     expect(await client.identity(never)).toEqual(await plain.identity(never))
     expect(await client.logLevel({ level: 'debug' }, never)).toEqual({ level: 'debug' })
+    expect(await client.exportHome(never)).toEqual(await plain.exportHome(never))
     expect(await client.metrics(never)).toBe(await plain.metrics(never))
     await client.stop(never)
     expect(api.asked.map(({ verb }) => verb).sort()).toEqual(Object.keys(ROUTES).sort())

@@ -1,0 +1,49 @@
+/** Files that hold secrets: written whole, durable and for this user alone, and never over another; read up to a limit. */
+import { randomBytes } from 'node:crypto'
+import { link, open, unlink } from 'node:fs/promises'
+import { dirname } from 'node:path'
+import { JobError } from '../../node/control/api.ts'
+
+/** Throws JobError EXISTS when anything stands at `file`. */
+export async function writePrivateFile(file: string, bytes: Uint8Array): Promise<void> {
+  const temporary = `${file}.${randomBytes(8).toString('hex')}.part`
+  try {
+    const handle = await open(temporary, 'wx', 0o600)
+    try {
+      await handle.writeFile(bytes)
+      await handle.sync()
+    } finally {
+      await handle.close()
+    }
+    try {
+      // Unlike a rename, a link replaces nothing.
+      await link(temporary, file)
+    } finally {
+      await unlink(temporary)
+    }
+    const folder = await open(dirname(file), 'r')
+    await folder.sync().finally(() => folder.close())
+  } catch (cause) {
+    const code = cause instanceof Error && 'code' in cause ? cause.code : ''
+    if (code === 'EEXIST') throw new JobError('EXISTS', `${file} exists and is not replaced; choose another name`, { cause })
+    if (code === 'ENOSPC' || code === 'EDQUOT') throw new JobError('NO_SPACE', `${file} cannot be written: disk full`, { cause })
+    throw new JobError('DENIED', `${file} cannot be written (${code})`, { cause })
+  }
+}
+
+/** Throws JobError BAD_INPUT for a file over `bytesMax`. */
+export async function readFileUpTo(file: string, bytesMax: number): Promise<Uint8Array> {
+  try {
+    const handle = await open(file, 'r')
+    try {
+      const { size } = await handle.stat()
+      if (size > bytesMax) throw new JobError('BAD_INPUT', `${file} has ${size} bytes, limit ${bytesMax}`)
+      return await handle.readFile()
+    } finally {
+      await handle.close()
+    }
+  } catch (cause) {
+    if (cause instanceof JobError) throw cause
+    throw new JobError('NOT_FOUND', `${file} cannot be read`, { cause })
+  }
+}
