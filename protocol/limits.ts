@@ -131,6 +131,8 @@ export const BUDGETS = {
   freePartKept: 0.02,
   /** but on a small disk no more than this part of it. */
   freePartKeptMax: 0.1,
+  /** While a share is written, free space is looked at after so much. */
+  diskLookBytes: 64 * MIB,
   /** The volume of a month is written down after so long or so much: as much as a kill can make it forget. */
   monthWriteMs: 10_000,
   monthWriteBytes: 64 * MIB,
