@@ -11,7 +11,7 @@ import { type Io, writeAll } from './io.ts'
 import type { ShoalNode } from './local-node.ts'
 import { type Answer, type Invocation, parseArguments, type VerbCall } from './program.ts'
 import { Report } from './report.ts'
-import { configOf, type Need, openSession, stopNode, whenAborted } from './session.ts'
+import { homeOf, type Need, openSession, stopNode, whenAborted } from './session.ts'
 import { runVerb } from './verbs.ts'
 
 const OUTPUT_CLOSED = new JobError('INTERRUPTED', 'standard output was closed')
@@ -80,7 +80,7 @@ async function run({ globals, call }: Invocation, io: Io, report: Report, signal
   try {
     const exitCode = await runVerb(call, { api: session.api, io, report, signal })
     if (call.verb === 'stop') {
-      await whenGone(socketPathFor((await configOf(globals)).home), signal)
+      await whenGone(socketPathFor(homeOf(globals)), signal)
       await report.answer({ stopped: true }, '')
     }
     if (session.own) await stay(session.own, call, report, signal)

@@ -4,7 +4,8 @@
  * Whoever enforces one says so to a Hit by its name. Plain data and a counter for each: no clock, no map that grows.
  * The values stand in limits.ts; what the user set instead is told by the node.
  */
-import { BUDGETS, CONTROL, FORMAT, NETWORK, NODE, SCORE, SHARING, STORAGE, SWARM, UPLOAD, WIRE } from './limits.ts'
+import { BUDGETS } from './budget-limits.ts'
+import { CONTROL, FORMAT, NETWORK, NODE, SCORE, SHARING, STORAGE, SWARM, UPLOAD, WIRE } from './limits.ts'
 
 export interface LimitDeclaration {
   /** Null: none until the user sets one. */

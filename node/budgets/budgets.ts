@@ -5,8 +5,8 @@
  * month.ts; this gives them the time, tells the limiter its caps, and holds payload back while the volume of a month is used up.
  */
 
+import { BUDGETS } from '../../protocol/budget-limits.ts'
 import { type Hit, NO_HIT } from '../../protocol/limit-table.ts'
-import { BUDGETS } from '../../protocol/limits.ts'
 import { type Config, loadConfig } from '../config.ts'
 import { JobError } from '../control/api.ts'
 import type { Log } from '../log.ts'

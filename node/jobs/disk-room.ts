@@ -4,8 +4,8 @@
  * Asked before a job begins, where it is known what it needs, and again while blocks are written: others write to the same disk.
  */
 import { statfs } from 'node:fs/promises'
+import { BUDGETS } from '../../protocol/budget-limits.ts'
 import { EXIT } from '../../protocol/errors.ts'
-import { BUDGETS } from '../../protocol/limits.ts'
 import { JobError } from '../control/api.ts'
 import { FileError } from '../storage/file-error.ts'
 import type { JobEnvironment } from './environment.ts'
