@@ -15,7 +15,7 @@ import type { ShoalNode } from './local-node.ts'
 import { type Answer, type Invocation, parseArguments, type VerbCall } from './program.ts'
 import { Report } from './report.ts'
 import { runService } from './service/verb.ts'
-import { configOf, type Need, openSession, stopNode, whenAborted } from './session.ts'
+import { configOf, homeOf, type Need, openSession, stopNode, whenAborted } from './session.ts'
 import { runImport } from './transfer/verbs.ts'
 import { runVerb, type SessionCall } from './verbs.ts'
 
@@ -97,7 +97,7 @@ async function run({ globals, call }: Invocation, io: Io, report: Report, signal
   try {
     const exitCode = await runVerb(call, { api: session.api, io, report, signal })
     if (call.verb === 'stop') {
-      await whenGone(socketPathFor((await configOf(globals)).home), signal)
+      await whenGone(socketPathFor(homeOf(globals)), signal)
       await report.answer({ stopped: true }, '')
     }
     if (session.own) await stay(session.own, call, report, signal)

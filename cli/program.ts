@@ -34,7 +34,8 @@ export interface Globals {
 
 export type VerbCall =
   | OperatingCall
-  | { verb: 'status' | 'peers' | 'id' | 'stop' }
+  | { verb: 'status'; isLimits: boolean }
+  | { verb: 'peers' | 'id' | 'stop' }
   | { verb: 'limits'; request: LimitsRequest }
   | { verb: 'share'; paths: string[]; scope: ShareRequest['scope']; name: string | null; inPlace: boolean }
   | {
@@ -174,13 +175,18 @@ function grammar(found: (call: VerbCall) => void): Command {
   addList(program, found)
   addOperating(program, found)
   addLimits(program, (request) => found({ verb: 'limits', request }))
-  const plain = (verb: 'status' | 'peers' | 'id' | 'stop', what: string, example: string): Command =>
+  const plain = (verb: 'peers' | 'id' | 'stop', what: string, example: string): Command =>
     program
       .command(verb)
       .description(what)
       .addHelpText('after', `\nExample: ${example}`)
       .action(() => found({ verb }))
-  plain('status', 'what the running node does', 'shoal status --json')
+  program
+    .command('status')
+    .description('what the running node does')
+    .option('--limits', 'every limit that peers and users can run into: how much of it is used, and how often it was hit')
+    .addHelpText('after', '\nExamples: shoal status --json | shoal status --limits')
+    .action((options: { limits?: true }) => found({ verb: 'status', isLimits: options.limits ?? false }))
   plain('peers', 'whom the running node is connected to', 'shoal peers')
   plain('id', 'the peer id and addresses of this home', 'shoal id')
   plain('stop', 'stop the running node', 'shoal stop')

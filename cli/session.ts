@@ -3,6 +3,7 @@
  *
  * A node opened here takes the home's lock and opens its socket, so a second command joins it instead of failing.
  */
+import { resolve } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { type Config, type ConfigOverrides, loadConfig } from '../node/config.ts'
 import { JobError, type ShoalApi } from '../node/control/api.ts'
@@ -29,8 +30,8 @@ const JOIN_PAUSE_MS = 100
 
 /** Finds or opens the node. Throws JobError NO_DAEMON when `need` is a running one and there is none. */
 export async function openSession(io: Io, globals: Globals, need: Need, signal: AbortSignal): Promise<Session> {
-  const config = await configOf(globals)
-  const socketPath = socketPathFor(config.home)
+  // Who only asks a node that runs needs no config: a file that is not sound must not keep anybody from stopping it.
+  const socketPath = socketPathFor(homeOf(globals))
   for (let tries = 1; ; tries++) {
     signal.throwIfAborted()
     const api = await connectControl(socketPath)
@@ -39,6 +40,7 @@ export async function openSession(io: Io, globals: Globals, need: Need, signal: 
       return { api, own: null }
     }
     if (need === 'running') throw new JobError('NO_DAEMON', 'no daemon runs for this home')
+    const config = await configOf(globals)
     try {
       // Commands keep quiet unless asked; a daemon logs.
       const level = globals.logLevel ?? (globals.verbose ? 'info' : 'silent')
@@ -50,6 +52,9 @@ export async function openSession(io: Io, globals: Globals, need: Need, signal: 
     }
   }
 }
+
+/** The home that the options name; absolute. */
+export const homeOf = (globals: Globals): string => resolve(globals.home ?? defaultHome())
 
 /** The config that the options of this command and the home's file make. */
 export async function configOf(globals: Globals): Promise<Config> {
@@ -63,7 +68,7 @@ export async function configOf(globals: Globals): Promise<Config> {
   if (globals.http !== null) overrides.http = globals.http
   if (globals.capLan !== null) overrides.lanExempt = !globals.capLan
   if (globals.logLevel !== null || globals.verbose) overrides.logLevel = globals.logLevel ?? 'debug'
-  return await loadConfig({ home: globals.home ?? defaultHome(), overrides })
+  return await loadConfig({ home: homeOf(globals), overrides })
 }
 
 /** A log on standard error: text for people at a terminal, JSON for programs. */

@@ -21,6 +21,7 @@ import { EXIT } from '../protocol/errors.ts'
 import { escapeText } from './escape.ts'
 import { count, formatBytes, formatFields, formatSeconds, formatTable } from './format.ts'
 import type { Io } from './io.ts'
+import { sayLimitTable } from './limit-table.ts'
 import { monthFields, rateFields, sayLimits } from './limits.ts'
 import { cidOf, readLink } from './link-source.ts'
 import type { VerbCall } from './program.ts'
@@ -51,6 +52,7 @@ export async function runVerb(call: SessionCall, at: Setting): Promise<number> {
   if (call.verb === 'log-level') return await logLevel(call, at)
   if (call.verb === 'export') return await runExport(call, at)
   if (call.verb === 'metrics') return await metrics(at)
+  if (call.verb === 'status') return await status(call, at)
   return await inspect(call.verb, at)
 }
 
@@ -235,11 +237,19 @@ async function metrics({ api, report, signal }: Setting): Promise<number> {
   return EXIT.ok
 }
 
-async function inspect(verb: 'status' | 'peers' | 'id' | 'stop', { api, report, signal }: Setting): Promise<number> {
-  if (verb === 'status') {
-    const status = await api.status(signal)
-    await report.answer(status, sayStatus(status))
-  } else if (verb === 'peers') {
+async function status({ isLimits }: Of<'status'>, { api, report, signal }: Setting): Promise<number> {
+  if (isLimits) {
+    const rows = await api.limitTable(signal)
+    await report.answer(rows, sayLimitTable(rows))
+  } else {
+    const answer = await api.status(signal)
+    await report.answer(answer, sayStatus(answer))
+  }
+  return EXIT.ok
+}
+
+async function inspect(verb: 'peers' | 'id' | 'stop', { api, report, signal }: Setting): Promise<number> {
+  if (verb === 'peers') {
     const peers = await api.peers(signal)
     await report.answer(peers, peers.length === 0 ? 'No peers are connected.\n' : peersTable(peers))
   } else if (verb === 'id') {

@@ -4,13 +4,25 @@
  * `openNode` gives a running node: the daemon, a one-shot `get`, or (offline) a look into the home folder without touching the network.
  */
 import { EXIT } from '../protocol/errors.ts'
+import { type Hit, LimitCounters } from '../protocol/limit-table.ts'
 import { KEEPING, NODE, WAITS } from '../protocol/limits.ts'
 import { Budgets } from './budgets/budgets.ts'
 import { connectionsFor, openFilesMax } from './budgets/descriptors.ts'
+import { gaugesOf } from './budgets/gauges.ts'
+import { LimitRegistry } from './budgets/limit-registry.ts'
 import { limitsResult } from './budgets/limits-result.ts'
 import { memoryShares } from './budgets/memory.ts'
 import type { Config } from './config.ts'
-import { JobError, type JobEvent, type PeerSummary, type ShareSummary, type ShoalApi, type StatusResult, VERSION } from './control/api.ts'
+import {
+  JobError,
+  type JobEvent,
+  type LimitRow,
+  type PeerSummary,
+  type ShareSummary,
+  type ShoalApi,
+  type StatusResult,
+  VERSION,
+} from './control/api.ts'
 import { toJobError } from './control/job-error.ts'
 import { serveControl } from './control/server.ts'
 import { CryptoPool } from './crypto/pool.ts'
@@ -21,6 +33,7 @@ import { bundleOf } from './home-bundle.ts'
 import { openHttp } from './http-access.ts'
 import { catJob, listJob } from './jobs/cat.ts'
 import { Damage } from './jobs/damage.ts'
+import { diskRoom, pinnedBytes } from './jobs/disk-room.ts'
 import type { JobEnvironment } from './jobs/environment.ts'
 import { gcJob, unseedJob } from './jobs/gc.ts'
 import { getJob } from './jobs/get.ts'
@@ -84,17 +97,19 @@ export async function openNode(config: Config, options: NodeOptions): Promise<Sh
     for (const step of undo.splice(0).reverse()) await step().catch((error: unknown) => log.warn('a part did not stop cleanly', { error }))
   }
   try {
-    const parts = await openStorage(config, log, undo)
+    const counters = new LimitCounters()
+    const { hit } = counters
+    const parts = await openStorage(config, log, hit, undo)
     // Closed after the parts that take their time, so that `status` can say what goes on, and before the records that answers read.
     const servers: { close(): Promise<void> }[] = []
     undo.push(async () => void (await Promise.all(servers.map((server) => server.close()))))
     const identity = peerIdOf(parts.identity)
-    const stack = options.offline === true ? null : await openStack(config, parts, log)
+    const stack = options.offline === true ? null : await openStack(config, parts, log, hit)
     if (stack !== null) undo.push(() => stack.stop())
     const { uploadBytesPerSecond, downloadBytesPerSecond } = config
     const limiter = new RateLimiter({ uploadBytesPerSecond, downloadBytesPerSecond })
     undo.push(async () => limiter.stop())
-    const budgets = await Budgets.open({ config, limiter, records: parts.records, log })
+    const budgets = await Budgets.open({ config, limiter, records: parts.records, log, hit })
     undo.push(() => budgets.stop())
     const host = new SwarmHost({
       stack,
@@ -107,11 +122,12 @@ export async function openNode(config: Config, options: NodeOptions): Promise<Sh
       groupPrivate: config.groupPrivate,
       pex: config.pex,
       announce: config.announce,
+      hit,
     })
     undo.push(() => host.stop())
     const filesMax = await openFilesMax()
     const apply = (): void => {
-      host.setMemory(memoryShares(budgets.current.memoryBytes))
+      host.memory.set(memoryShares(budgets.current.memoryBytes))
       stack?.setConnectionsMax(connectionsFor(budgets.current.connectionsMax, filesMax))
     }
     apply()
@@ -144,6 +160,7 @@ export async function openNode(config: Config, options: NodeOptions): Promise<Sh
       stack,
       limiter,
       budgets,
+      counters,
       peerId: identity.text,
       unwind,
       resumed,
@@ -157,7 +174,7 @@ export async function openNode(config: Config, options: NodeOptions): Promise<Sh
     if (!options.oneShot && options.offline !== true) watch.start()
     if (stack !== null && !options.oneShot) resumed.start(await parts.records.listShares())
     if (options.offline !== true) {
-      servers.push(await serveControl({ api: node.api, socketPath: node.socketPath, log, signal: NOT_ABORTED }))
+      servers.push(await serveControl({ api: node.api, socketPath: node.socketPath, log, signal: NOT_ABORTED, hit }))
       const http = options.oneShot ? null : await openHttp(config, node.api, log)
       if (http !== null) servers.push(http)
       node.httpPort = http?.port ?? null
@@ -183,10 +200,11 @@ interface StorageParts {
   sources: Sources
 }
 
-async function openStorage(config: Config, log: Log, undo: (() => Promise<void>)[]): Promise<StorageParts> {
+async function openStorage(config: Config, log: Log, hit: Hit, undo: (() => Promise<void>)[]): Promise<StorageParts> {
   await assertHomeIsKnown(config.home)
   const paths = await prepareHome(config.home)
-  const opened = await openOrRebuildRecords({ file: paths.recordsFile, log }).catch(async (error: unknown) => {
+  const onFull = (): void => hit('recordRequests')
+  const opened = await openOrRebuildRecords({ file: paths.recordsFile, log, onFull }).catch(async (error: unknown) => {
     if (!(error instanceof Error && 'code' in error && error.code === 'LOCKED')) throw error
     throw new JobError('HOME_LOCKED', await describeHolder(socketPathFor(config.home), paths.recordsFile), { cause: error })
   })
@@ -204,6 +222,7 @@ async function openStorage(config: Config, log: Log, undo: (() => Promise<void>)
     // One block a tick: cheaper here than on its way to another thread and back.
     verify: async (bytes) => ({ digest: await nodePrimitives.sha256(bytes), bytes }),
     allocate: pool.buffers.take,
+    onFull: () => hit('fileOperations'),
     log,
     signal: NOT_ABORTED,
   })
@@ -216,7 +235,7 @@ async function openStorage(config: Config, log: Log, undo: (() => Promise<void>)
   return { identity, nodeSecret, blocks, records, pool, sources, deleteLog }
 }
 
-async function openStack(config: Config, parts: StorageParts, log: Log): Promise<Stack> {
+async function openStack(config: Config, parts: StorageParts, log: Log, hit: Hit): Promise<Stack> {
   return await createStack({
     identity: parts.identity,
     network: config.network,
@@ -226,6 +245,7 @@ async function openStack(config: Config, parts: StorageParts, log: Log): Promise
     datastore: parts.records.datastore(),
     log,
     groupPrivate: config.groupPrivate,
+    hit,
   })
 }
 
@@ -238,6 +258,7 @@ class RunningNode implements ShoalNode {
   readonly #stack: Stack | null
   readonly #limiter: RateLimiter
   readonly #budgets: Budgets
+  readonly #counters: LimitCounters
   readonly #unwind: () => Promise<void>
   readonly #resumed: ResumedSeeds
   readonly #upkeep: Upkeep
@@ -260,6 +281,7 @@ class RunningNode implements ShoalNode {
     stack: Stack | null
     limiter: RateLimiter
     budgets: Budgets
+    counters: LimitCounters
     peerId: string
     unwind: () => Promise<void>
     resumed: ResumedSeeds
@@ -275,6 +297,7 @@ class RunningNode implements ShoalNode {
     this.#stack = parts.stack
     this.#limiter = parts.limiter
     this.#budgets = parts.budgets
+    this.#counters = parts.counters
     this.#unwind = parts.unwind
     this.#resumed = parts.resumed
     this.peerId = parts.peerId
@@ -338,6 +361,7 @@ class RunningNode implements ShoalNode {
         return limitsResult(this.#budgets, this.#limiter)
       },
       status: () => Promise.resolve(this.#status()),
+      limitTable: () => this.#limitTable(),
       peers: () => Promise.resolve(this.#peers()),
       identity: () => Promise.resolve({ peerId: this.peerId, addresses: this.addresses() }),
       logLevel: async ({ level }) => {
@@ -390,6 +414,7 @@ class RunningNode implements ShoalNode {
   /** The monotonic time. */
   #begin(verb: string): number {
     this.#ending.signal.throwIfAborted()
+    if (this.#jobs >= NODE.jobsMax) this.#counters.hit('jobs')
     if (this.#jobs >= NODE.jobsMax) throw new JobError('BUSY', `this node runs ${NODE.jobsMax} jobs already`, { exitCode: EXIT.badInput })
     this.#jobs++
     this.#log.debug('a job begins', { verb })
@@ -425,6 +450,13 @@ class RunningNode implements ShoalNode {
       announcedMs: holding?.record?.announcedMs ?? record.announcedMs,
       keepUntilMs: this.#env.keeping.of(record.cid).keepUntilMs,
     }
+  }
+
+  async #limitTable(): Promise<LimitRow[]> {
+    const env = this.#env
+    const disk = { pinnedBytes: await pinnedBytes(env), ...(await diskRoom(env.home, env.budgets.current.freeBytesKept)) }
+    const parts = { env, stack: this.#stack, limiter: this.#limiter, budgets: this.#budgets, jobs: () => this.#jobs, disk }
+    return new LimitRegistry(this.#counters, gaugesOf(parts)).rows()
   }
 
   #status(): StatusResult {

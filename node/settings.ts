@@ -4,7 +4,8 @@
  * README.md has a table of the same settings; a test holds it against this one.
  */
 import { isAbsolute } from 'node:path'
-import { BUDGETS, HTTP, NETWORK, RATE } from '../protocol/limits.ts'
+import { BUDGETS } from '../protocol/budget-limits.ts'
+import { HTTP, NETWORK, RATE } from '../protocol/limits.ts'
 import { isPeerAddress } from '../protocol/peer-address.ts'
 import { isCap } from '../protocol/wire/rate-queue.ts'
 import { DAYS, parseTime, type ScheduleEntry } from './budgets/schedule.ts'

@@ -6,6 +6,8 @@
  * Tests and callers compare `code`, never messages.
  */
 
+import type { LimitName } from './limit-table.ts'
+
 /** What the command line exits with, by kind of failure. Stable: scripts rely on them (README, "Exit codes"). */
 export const EXIT = {
   ok: 0,
@@ -98,9 +100,12 @@ export type RemoteCode = keyof typeof REMOTE_CODES
 export class RemoteError extends Error {
   override name = 'RemoteError'
   readonly code: RemoteCode
-  constructor(code: RemoteCode, message: string, options?: ErrorOptions) {
+  /** The limit that was run into, where it was one. */
+  readonly limit: LimitName | null
+  constructor(code: RemoteCode, message: string, options: ErrorOptions & { limit?: LimitName } = {}) {
     super(message, options)
     this.code = code
+    this.limit = options.limit ?? null
   }
 }
 

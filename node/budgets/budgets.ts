@@ -4,7 +4,9 @@
  * Three layers: what was set on the running node, then the schedule (for the two caps), then the config. The machines are schedule.ts and
  * month.ts; this gives them the time, tells the limiter its caps, and holds payload back while the volume of a month is used up.
  */
-import { BUDGETS } from '../../protocol/limits.ts'
+
+import { BUDGETS } from '../../protocol/budget-limits.ts'
+import { type Hit, NO_HIT } from '../../protocol/limit-table.ts'
 import { type Config, loadConfig } from '../config.ts'
 import { JobError } from '../control/api.ts'
 import type { Log } from '../log.ts'
@@ -41,6 +43,8 @@ export interface BudgetsParts {
   limiter: RateLimiter
   records: Pick<Records, 'getSetting' | 'setSetting'>
   log: Log
+  /** Called when somebody runs into one of the budgets. */
+  hit?: Hit
   /** Milliseconds since 1970, as the user's calendar goes by. */
   wallMs?: () => number
 }
@@ -51,6 +55,7 @@ const RUNNING: readonly string[] = RUNNING_SETTINGS
 export class Budgets {
   readonly #parts: BudgetsParts
   readonly #wallMs: () => number
+  readonly hit: Hit
   #config: Config
   /** What was set on the running node. */
   #set: Partial<RunningSettings> = {}
@@ -73,6 +78,7 @@ export class Budgets {
     this.#config = parts.config
     this.#month = month
     this.#wallMs = parts.wallMs ?? Date.now
+    this.hit = parts.hit ?? NO_HIT
     this.#left.write = BUDGETS.monthWriteBytes
     parts.limiter.onCounted = (way, bytes) => this.#count(way, bytes)
   }
@@ -235,6 +241,9 @@ export class Budgets {
     const or = (left: number): number => (left <= 0 ? Number.POSITIVE_INFINITY : left)
     Object.assign(this.#left, { up: or(up), down: or(down), both: or(both) })
     if (held.up === this.#held.up && held.down === this.#held.down) return
+    if (both <= 0) this.hit('monthVolume')
+    if (up <= 0 && !this.#held.up) this.hit('monthUpload')
+    if (down <= 0 && !this.#held.down) this.hit('monthDownload')
     this.#held = held
     this.#parts.log.info(held.up || held.down ? 'the volume of this month is used up' : 'there is volume again', { ...held })
     this.#writeNow()

@@ -1,6 +1,6 @@
 /** How many connections the limit on open files leaves room for: each takes one, and storage needs some for itself. */
 import { readFile } from 'node:fs/promises'
-import { BUDGETS } from '../../protocol/limits.ts'
+import { BUDGETS } from '../../protocol/budget-limits.ts'
 
 /** The soft limit on open files of this process; null where the system does not tell, or has none. */
 export async function openFilesMax(path = '/proc/self/limits'): Promise<number | null> {

@@ -7,8 +7,9 @@
  * - and when the present one then ends by the calendar, the month that is not there yet is forgotten, so that no limit holds for ever.
  * Nothing but the end of a month makes the count smaller.
  */
+
+import { BUDGETS } from '../../protocol/budget-limits.ts'
 import { assert } from '../../protocol/errors.ts'
-import { BUDGETS } from '../../protocol/limits.ts'
 
 /** A day as the calendar on the wall shows it; `month` counts from 1. */
 export interface LocalDay {

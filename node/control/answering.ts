@@ -4,6 +4,7 @@
  * Not a web server: nothing is cached, kept alive or encoded. A client that goes away aborts its job.
  */
 import type { IncomingMessage, ServerResponse } from 'node:http'
+import { type Hit, NO_HIT } from '../../protocol/limit-table.ts'
 import { CONTROL } from '../../protocol/limits.ts'
 import type { Log } from '../log.ts'
 import { JobError, type OnEvent, type ShoalApi, withoutKeys } from './api.ts'
@@ -21,6 +22,7 @@ export interface Desk {
   /** Headers of every answer. */
   headers: Readonly<Record<string, string>>
   jobs: number
+  hit?: Hit
 }
 
 /** Answers one request; resolves when the answer is out or its client gone. */
@@ -36,7 +38,7 @@ export async function answer(desk: Desk, request: IncomingMessage, response: Ser
     if (route.kind === 'text') return sendText(response, await route.run(desk.api, signal), route.contentType)
     // Only who may come in is told to send a body.
     if (request.headers.expect !== undefined) response.writeContinue()
-    const body = await readBody(request)
+    const body = await readBody(request, desk.hit)
     await desk.door.checkPaths?.(localPathsOf(verb, body))
     if (route.kind === 'call') return sendWhole(response, 200, await route.run(desk.api, body, signal))
     if (desk.jobs >= CONTROL.jobsMax) throw new Refusal(503, 'BUSY', `this node runs ${desk.jobs} jobs, its limit; try again later`)
@@ -58,8 +60,11 @@ export async function answer(desk: Desk, request: IncomingMessage, response: Ser
 
 const stackOf = (error: unknown): string => (error instanceof Error ? (error.stack ?? error.message) : 'no Error was thrown')
 
-async function readBody(request: IncomingMessage): Promise<unknown> {
-  const tooLong = (): Refusal => new Refusal(413, 'USAGE', `the request is over ${CONTROL.bodyBytesMax} bytes`)
+async function readBody(request: IncomingMessage, hit: Hit = NO_HIT): Promise<unknown> {
+  const tooLong = (): Refusal => {
+    hit('bodyBytes')
+    return new Refusal(413, 'USAGE', `the request is over ${CONTROL.bodyBytesMax} bytes`)
+  }
   if (Number(request.headers['content-length'] ?? 0) > CONTROL.bodyBytesMax) throw tooLong()
   const parts: Uint8Array[] = []
   let sizeBytes = 0

@@ -298,6 +298,19 @@ export interface FaultyFile {
   isOwn: boolean
 }
 
+/** One line of `status --limits`. */
+export interface LimitRow {
+  name: string
+  /** Null: no limit is set. */
+  value: number | null
+  unit: '' | 'bytes' | 'bytes/s' | 'a second' | 'a minute'
+  meaning: string
+  /** How much of it is used now; null where that has no meaning, or is not known. */
+  used: number | null
+  /** How often it was run into since the node started; null where that is no event. */
+  hits: number | null
+}
+
 export interface StatusResult {
   peerId: string
   version: string
@@ -412,6 +425,8 @@ export interface ShoalApi {
   /** Shows the limits that the user sets, and changes them. */
   limits(request: LimitsRequest, signal: AbortSignal): Promise<LimitsResult>
   status(signal: AbortSignal): Promise<StatusResult>
+  /** Every limit that peers and users can run into. */
+  limitTable(signal: AbortSignal): Promise<LimitRow[]>
   peers(signal: AbortSignal): Promise<PeerSummary[]>
   identity(signal: AbortSignal): Promise<IdentityResult>
   /** Asks the node to stop. Resolves as soon as it has begun to, not when it is down: the answer must still get out. */
@@ -430,6 +445,8 @@ export const JOB_CODES = {
   HOME_LOCKED: EXIT.homeLocked,
   NO_SEEDER: EXIT.noSeeder,
   NO_SPACE: EXIT.noSpace,
+  /** It would take more disk than the user lets shares take. */
+  OVER_BUDGET: EXIT.noSpace,
   EXISTS: EXIT.pathExists,
   NO_DAEMON: EXIT.noDaemon,
   /** What the user named cannot be used: absent, not readable, not sharable, over a limit. */

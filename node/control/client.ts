@@ -12,6 +12,7 @@ import {
   type IdentityResult,
   JobError,
   type JobEvent,
+  type LimitRow,
   type LimitsResult,
   type ListedEntry,
   type LogLevelResult,
@@ -52,6 +53,7 @@ class ControlClient implements ShoalApi {
   gc: ShoalApi['gc'] = async (body, onEvent, signal) => (await this.#job('gc', body, onEvent, signal)) as GcResult
   verify: ShoalApi['verify'] = async (body, onEvent, signal) => (await this.#job('verify', body, onEvent, signal)) as VerifyResult
   shares: ShoalApi['shares'] = async (signal) => (await this.#call('shares', {}, signal)) as ShareSummary[]
+  limitTable: ShoalApi['limitTable'] = async (signal) => (await this.#call('limitTable', {}, signal)) as LimitRow[]
   limits: ShoalApi['limits'] = async (body, signal) => (await this.#call('limits', body, signal)) as LimitsResult
   status: ShoalApi['status'] = async (signal) => (await this.#call('status', {}, signal)) as StatusResult
   peers: ShoalApi['peers'] = async (signal) => (await this.#call('peers', {}, signal)) as PeerSummary[]

@@ -5,6 +5,7 @@
  */
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
 import type { ListenOptions } from 'node:net'
+import { type Hit, NO_HIT } from '../../protocol/limit-table.ts'
 import { CONTROL, WAITS } from '../../protocol/limits.ts'
 import type { Log } from '../log.ts'
 import { answer, type Desk } from './answering.ts'
@@ -33,11 +34,12 @@ export function openFront(init: {
   headers: Readonly<Record<string, string>>
   connectionsMax?: number
   waits?: FrontWaits
+  hit?: Hit
 }): Front {
-  const { api, log, door, headers, connectionsMax = CONTROL.connectionsMax, waits = CONTROL } = init
+  const { api, log, door, headers, connectionsMax = CONTROL.connectionsMax, waits = CONTROL, hit = NO_HIT } = init
   const stopping = new AbortController()
   const running = new Set<Promise<void>>()
-  const desk: Desk = { api, log, door, headers, stopping: stopping.signal, jobs: 0 }
+  const desk: Desk = { api, log, door, headers, stopping: stopping.signal, jobs: 0, hit }
   const onRequest = (request: IncomingMessage, response: ServerResponse): void => {
     const done = answer(desk, request, response).catch((error: unknown) => {
       log.error('a control request ended by a fault', { stack: withoutKeys(error instanceof Error ? (error.stack ?? '') : '') })
@@ -61,6 +63,7 @@ export function openFront(init: {
   )
   server.on('checkContinue', onRequest)
   server.maxConnections = connectionsMax
+  server.on('drop', () => hit('controlConnections'))
   server.maxRequestsPerSocket = 1
   let closed: Promise<void> | undefined
   return {

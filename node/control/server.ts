@@ -3,7 +3,9 @@
  *
  * The folder and mode of the socket keep other users out; a request with a browser's headers is refused all the same.
  */
+
 import { chmod } from 'node:fs/promises'
+import { type Hit, NO_HIT } from '../../protocol/limit-table.ts'
 import type { Log } from '../log.ts'
 import { JobError, type ShoalApi } from './api.ts'
 import { openFront } from './front.ts'
@@ -18,13 +20,19 @@ export interface ControlServer {
  * Listens on `socketPath` (mode 0600, in a 0700 folder, which it creates if need be). Throws JobError HOME_LOCKED when somebody answers
  * there already, INSECURE when the folder is open to others. Aborting `signal` closes.
  */
-export async function serveControl(init: { api: ShoalApi; socketPath: string; log: Log; signal: AbortSignal }): Promise<ControlServer> {
-  const { api, socketPath, log, signal } = init
+export async function serveControl(init: {
+  api: ShoalApi
+  socketPath: string
+  log: Log
+  signal: AbortSignal
+  hit?: Hit
+}): Promise<ControlServer> {
+  const { api, socketPath, log, signal, hit = NO_HIT } = init
   signal.throwIfAborted()
   await prepareSocketFolder(socketPath)
   await removeStaleSocket(socketPath)
   const door = { hosts: ['localhost'], origins: [], token: null, verbs: null, checkPaths: null }
-  const front = openFront({ api, log, door, headers: {} })
+  const front = openFront({ api, log, door, headers: {}, hit })
   try {
     await front.listen({ path: socketPath })
     // The folder keeps others out in the moment before this.

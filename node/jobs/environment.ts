@@ -28,7 +28,7 @@ export interface JobEnvironment {
   keeping: Keeping
   deleteLog: DeleteLog
   /** The settings in force, and the volume of the month. */
-  budgets: Pick<Budgets, 'current' | 'month' | 'held'>
+  budgets: Pick<Budgets, 'current' | 'month' | 'held' | 'hit'>
   /** Which shares miss blocks that were here. */
   damage: Damage
   log: Log

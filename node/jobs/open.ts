@@ -1,9 +1,8 @@
 /**
  * What get, cat, ls and seed have in common: parse the link, hold the share, look for peers, give up when nobody is there.
  */
-import { statfs } from 'node:fs/promises'
 import { EXIT, FormatError } from '../../protocol/errors.ts'
-import { FIND, FORMAT, READING, STORAGE } from '../../protocol/limits.ts'
+import { FIND, FORMAT, READING } from '../../protocol/limits.ts'
 import { type Link, parseLink } from '../../protocol/link.ts'
 import { ShareReader } from '../../protocol/reader.ts'
 import type { Secret } from '../../protocol/secret.ts'
@@ -11,7 +10,7 @@ import { JobError, type JobEvent } from '../control/api.ts'
 import { nodePrimitives } from '../crypto/primitives.ts'
 import { parsePeerAddress } from '../network/peer-address.ts'
 import type { FoundPeer } from '../network/stack.ts'
-import { FileError } from '../storage/file-error.ts'
+import { checkFree } from './disk-room.ts'
 import type { JobEnvironment } from './environment.ts'
 import { dropBlocks, removeShare } from './gc.ts'
 import type { Holding } from './holding.ts'
@@ -193,11 +192,5 @@ function noSeeder(live: LiveShare): JobError {
 /** W2 for the sealed blocks: FileError NO_SPACE unless what is missing of the share fits into the home and leaves some room. */
 export async function checkSpace(env: JobEnvironment, live: LiveShare): Promise<void> {
   const missingBytes = (live.dag?.shape.totalBytes ?? 0) - live.heldBlocks * FORMAT.blockBytes
-  const { bavail, bsize } = await statfs(env.home)
-  const freeBytes = bavail * bsize
-  if (missingBytes + STORAGE.freeBytesKept <= freeBytes) return
-  const [needed, free] = [missingBytes + STORAGE.freeBytesKept, freeBytes].map((bytes) => Math.ceil(bytes / 2 ** 20))
-  throw new FileError('NO_SPACE', `disk full: the home folder needs ${needed} MiB for sealed blocks and has ${free} MiB free`, {
-    path: env.home,
-  })
+  await checkFree(env, missingBytes)
 }

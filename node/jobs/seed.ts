@@ -9,6 +9,7 @@ import { JobError, type JobEvent, type SeedRequest, type SeedResult } from '../c
 import { nodePrimitives } from '../crypto/primitives.ts'
 import type { ShareRecord } from '../storage/records.ts'
 import { reconcileLive } from './damage.ts'
+import { checkPinned } from './disk-room.ts'
 import type { JobEnvironment } from './environment.ts'
 import type { LiveShare } from './live-share.ts'
 import { checkSpace, withShare } from './open.ts'
@@ -26,6 +27,7 @@ export async function seedJob(
     const { shape } = await live.shapeKnown(signal)
     await checkSpace(env, live)
     const known = await env.records.getShare(link.cid.text)
+    if (known === null || !env.keeping.isPinned(known.cid)) await checkPinned(env, shape.totalBytes)
     const record: ShareRecord = known ?? {
       cid: link.cid.text,
       role: 'blind',

@@ -19,6 +19,7 @@ import { readSource } from '../storage/source.ts'
 import type { FileState } from '../storage/source-disk.ts'
 import { SourceTree } from '../storage/source-tree.ts'
 import { type SourceFile, type WalkedTree, walkSources } from '../storage/walk.ts'
+import { GrowingShare } from './disk-room.ts'
 import type { JobEnvironment } from './environment.ts'
 import { dropCovered } from './gc.ts'
 import { type Holding, useLeaves } from './holding.ts'
@@ -56,6 +57,9 @@ async function writeShare(
   const tally: Tally = { newBlocks: 0, reusedBlocks: 0, doneBytes: 0 }
   const inPlace = request.inPlace ?? false
   const states: (FileState | null)[] = []
+  // What was shared before, or is not stored, needs no room of its own.
+  const isKnown = (await env.records.listShares()).some((share) => share.scope?.id != null && share.scope.id === scope?.id)
+  const room = await GrowingShare.begin(env, inPlace || isKnown || request.scope === 'public' ? 0 : tree.sizeBytes)
   const written = await env.pool.withSealer(secret, async (sealer) => {
     const writer = new ShareWriter({
       primitives: nodePrimitives,
@@ -63,9 +67,12 @@ async function writeShare(
       put: async (digest, bytes, kind) => {
         const isMadeOnDemand = inPlace && (kind === 'data' || kind === 'pad')
         if (!isMadeOnDemand) pins.add(digest)
-        if (isMadeOnDemand || (await env.blocks.put(digest, bytes, signal))) tally.newBlocks++
+        const isStored = !isMadeOnDemand && (await env.blocks.put(digest, bytes, signal))
+        if (isMadeOnDemand || isStored) tally.newBlocks++
         else tally.reusedBlocks++
+        const sizeBytes = bytes.byteLength
         env.pool.buffers.give(bytes)
+        if (isStored) await room.took(sizeBytes)
       },
       concurrency: SHARING.sealsAtOnceMax,
     })

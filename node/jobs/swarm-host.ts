@@ -8,50 +8,32 @@ import { toHex } from '../../protocol/bytes.ts'
 import { multihashOf, parseCid, rendezvousDigest, type ShareCid } from '../../protocol/cid.ts'
 import { REMOTE_CODES, RemoteError } from '../../protocol/errors.ts'
 import { CONTACTS, SCORE, SWARM, WIRE } from '../../protocol/limits.ts'
-import type { AnnounceKeys } from '../../protocol/swarm/announce.ts'
 import type { ContactSource } from '../../protocol/swarm/contacts.ts'
 import { Score } from '../../protocol/swarm/score.ts'
 import { CreditBudget } from '../../protocol/wire/credit.ts'
 import type { Held } from '../budgets/budgets.ts'
-import type { MemoryShares } from '../budgets/memory.ts'
-import type { CryptoPool } from '../crypto/pool.ts'
 import { nodePrimitives } from '../crypto/primitives.ts'
-import type { Log } from '../log.ts'
 import type { FrameStream } from '../network/frame-stream.ts'
 import { isLocalNetwork } from '../network/local-network.ts'
 import { groupOf } from '../network/peer-address.ts'
 import { type LinkInit, PeerLink } from '../network/peer-link.ts'
-import type { RateLimiter } from '../network/rate-limiter.ts'
 import type { Remote } from '../network/remote.ts'
 import type { FoundPeer, Stack } from '../network/stack.ts'
-import type { BlockStore } from '../storage/blocks.ts'
-import type { Records, ShareRecord } from '../storage/records.ts'
+import type { ShareRecord } from '../storage/records.ts'
 import { Announcing } from './announcing.ts'
 import { Dialling } from './dialling.ts'
 import { type Holding, newHolding, useLeaves } from './holding.ts'
 import { HoldingBack } from './holding-back.ts'
+import { HostMemory } from './host-memory.ts'
+import type { HostParts } from './host-parts.ts'
 import { keepConnected } from './keep-connected.ts'
 import { LiveShare, type LiveShareParts } from './live-share.ts'
 import { NOBODY } from './nobody.ts'
 import { type Rate, Rates, SAMPLE_MS } from './rates.ts'
 import { Remembered } from './remembered.ts'
 import { SealedCache } from './sealed-cache.ts'
-import type { Sources } from './sources.ts'
+import { replaces } from './two-links.ts'
 import { Uploads } from './uploads.ts'
-
-export interface HostParts {
-  stack: Stack | null
-  blocks: BlockStore
-  records: Records
-  pool: CryptoPool
-  sources: Sources
-  limiter: RateLimiter
-  log: Log
-  groupPrivate: boolean
-  /** Tell peers of other peers, and take what they tell. */
-  pex: boolean
-  announce: AnnounceKeys
-}
 
 export class SwarmHost {
   readonly #parts: HostParts
@@ -66,6 +48,7 @@ export class SwarmHost {
   readonly #remembered: Remembered
   readonly #sampler: NodeJS.Timeout
   readonly #holdingBack: HoldingBack
+  readonly memory: HostMemory
   readonly #stopped = new AbortController()
   readonly #ended = { bytesIn: 0, bytesOut: 0 }
   readonly #tasks = new Set<Promise<void>>()
@@ -98,6 +81,7 @@ export class SwarmHost {
       groupPrivate: parts.groupPrivate,
       isExempt: this.#holdingBack.isExempt,
     })
+    this.memory = new HostMemory(this.#uploads, this.#budget)
   }
 
   readonly now = (): number => performance.now()
@@ -145,11 +129,6 @@ export class SwarmHost {
     this.#uploads.holdBack(held.up)
     for (const { live } of this.#holdings.values())
       for (const link of live?.links ?? []) if (live !== null && this.#holdingBack.refuses(live, link)) this.#track(link.goodbye(0))
-  }
-
-  setMemory({ uploadBytes, creditBytes }: MemoryShares): void {
-    this.#uploads.setLeaseBytesMax(uploadBytes)
-    this.#budget.bytesMax = creditBytes
   }
 
   /** Bytes that went over the wire since the node started, sessions that ended included. */
@@ -274,8 +253,7 @@ export class SwarmHost {
       lookup: (rendezvous) => this.#lookup(rendezvous),
       signal: AbortSignal.any([signal, this.#stopped.signal]),
     }).catch((error: unknown) => {
-      const strike = error instanceof RemoteError ? REMOTE_CODES[error.code].strike : 'none'
-      if (strike !== 'none') this.#strike(remote, strike)
+      if (error instanceof RemoteError) this.#blame(remote, error)
       throw error
     })
     if (accepted === null) return
@@ -283,10 +261,18 @@ export class SwarmHost {
   }
 
   #linkInit(stack: Stack, frames: FrameStream, remote: Remote): LinkInit {
-    const { pool, limiter, pex } = this.#parts
+    const { pool, limiter, pex, hit } = this.#parts
     const isLan = isLocalNetwork(remote.address)
     return {
-      ...{ frames, remote, self: stack.peerIdBytes, allocate: pool.buffers.take, primitives: nodePrimitives, isDiscreet: !pex },
+      ...{
+        frames,
+        remote,
+        self: stack.peerIdBytes,
+        allocate: pool.buffers.take,
+        primitives: nodePrimitives,
+        isDiscreet: !pex,
+        ...(hit && { hit }),
+      },
       budget: isLan ? this.#budget.lane(() => limiter.isLanExempt) : this.#budget,
       limiter: isLan ? limiter.lan() : limiter,
     }
@@ -305,6 +291,7 @@ export class SwarmHost {
     const live = await this.#welcome(holding, link, saidShape)
     if (live === null || live === 'full' || holding.live !== live) {
       holding.linking--
+      if (live === 'full') this.#parts.hit?.('peersPerShare')
       const others = holding.dialling?.refused(link, live === 'full') ?? []
       this.#dropUnused(holding)
       link.goodbye(0, others).catch(() => {}) // heard of by the line below
@@ -346,7 +333,7 @@ export class SwarmHost {
     for (;;) {
       const other = live.linkOf(peerId)
       if (other !== undefined) {
-        if (!this.#replaces(link, other)) return null
+        if (!replaces(link, other, this.#parts.stack?.peerIdBytes ?? new Uint8Array(0))) return null
         await other.goodbye(0)
       } else if (live.links.length >= SWARM.peersPerShareMax || (live.isWanting && isCrowded(link, live.links))) {
         // Two that have everything have nothing to say to each other.
@@ -359,12 +346,10 @@ export class SwarmHost {
     return !saidShape || live.knowsShape() ? live : null
   }
 
-  /** Of two streams between the same peers, the one that the smaller peer id opened stays; both sides decide alike. */
-  #replaces(link: PeerLink, other: PeerLink): boolean {
-    if (link.remote.direction === other.remote.direction) return true // the old one is dead, and its owner knows
-    const self = this.#parts.stack?.peerIdBytes ?? new Uint8Array(0)
-    const weAreSmaller = Buffer.compare(self, link.remote.peerIdBytes) < 0
-    return (link.remote.direction === 'outbound') === weAreSmaller
+  #blame(remote: Remote, { code, limit }: RemoteError): void {
+    const { strike } = REMOTE_CODES[code]
+    if (limit !== null) this.#parts.hit?.(limit)
+    if (strike !== 'none') this.#strike(remote, strike)
   }
 
   #strike({ peerId, address }: Remote, kind: 'protocol' | 'fatal'): void {

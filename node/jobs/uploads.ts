@@ -87,6 +87,11 @@ export class Uploads {
     this.#denied.clear()
   }
 
+  /** Memory of blocks on their way out, and how often one had to wait for it. */
+  get memory(): { usedBytes: number; waits: number } {
+    return { usedBytes: this.#machine.leasedBytes, waits: this.#machine.waitsForMemory }
+  }
+
   /** Memory for blocks on their way out. */
   setLeaseBytesMax(bytes: number): void {
     this.#machine.setLeaseBytesMax(bytes)

@@ -1,4 +1,5 @@
 /** How many connections the node may have, and how often that was one too few: libp2p's own limits, changed and watched from outside. */
+import type { Hit } from '../../protocol/limit-table.ts'
 import { NETWORK } from '../../protocol/limits.ts'
 
 /** What is used of libp2p's connection manager. */
@@ -10,8 +11,13 @@ interface Manager {
 }
 
 export class ConnectionLimits {
+  readonly #hit: Hit
   #manager: Manager | null = null
   #max: number = NETWORK.connectionsMax
+
+  constructor(hit: Hit) {
+    this.#hit = hit
+  }
 
   /** A service of the node, so that it is given the manager before anything arrives. Throws when the library has moved what it needs. */
   readonly service = (components: { connectionManager: unknown }): ConnectionLimits => {
@@ -19,7 +25,25 @@ export class ConnectionLimits {
     const isAsKnown = typeof manager.setMaxConnections === 'function' && typeof manager.acceptIncomingConnection === 'function'
     if (!isAsKnown || typeof manager.incomingPendingConnections !== 'number') throw new Error('libp2p has moved its limits on connections')
     this.#manager = manager as Manager
+    this.#watch(this.#manager)
     return this
+  }
+
+  /** Connections that come in and are not upgraded yet. */
+  get pending(): number {
+    return this.#manager?.incomingPendingConnections ?? 0
+  }
+
+  /** The library refuses without a word; which limit it was is seen from its counts. */
+  #watch(manager: Manager): void {
+    const accept = manager.acceptIncomingConnection.bind(manager)
+    manager.acceptIncomingConnection = async (connection) => {
+      const isFull = manager.getConnections().length >= this.#max
+      const isPendingFull = manager.incomingPendingConnections >= NETWORK.pendingInboundMax
+      const isAccepted = await accept(connection)
+      if (!isAccepted) this.#hit(isPendingFull ? 'pendingInbound' : isFull ? 'connections' : 'inboundPerHost')
+      return isAccepted
+    }
   }
 
   get max(): number {

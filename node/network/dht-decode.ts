@@ -39,10 +39,22 @@ const DECODE_LIMITS = {
   },
 }
 
+/** Messages that were refused since the process began: the codec is one for all DHTs. */
+export const dhtRefusals = { tooLong: 0, tooManyEntries: 0 }
+
 const LIMITED = Symbol('shoal.decodeLimits')
 
 /** The module of the library that holds the codec, as a URL: the instance that the library itself uses. */
 export const dhtMessageUrl = (): string => new URL('./message/dht.js', import.meta.resolve('@libp2p/kad-dht')).href
+
+function decodeLimited(decode: DhtCodec['decode'], bytes: Uint8Array | Uint8ArrayList): DhtMessage {
+  try {
+    return decode(bytes, DECODE_LIMITS)
+  } catch (error) {
+    if (error instanceof Error && error.name === 'MaxLengthError') dhtRefusals.tooManyEntries++
+    throw error
+  }
+}
 
 /** Replaces the codec's decode for this process, once; later calls change nothing. Gives the codec. Throws when it is not where it was. */
 export async function limitDhtDecoding(): Promise<DhtCodec> {
@@ -53,9 +65,10 @@ export async function limitDhtDecoding(): Promise<DhtCodec> {
   const decode = codec.decode
   codec.decode = (bytes) => {
     if (bytes.byteLength > NETWORK.dhtReplyBytesMax) {
+      dhtRefusals.tooLong++
       throw new RemoteError('FRAME_TOO_LARGE', `DHT message of ${bytes.byteLength} bytes, limit ${NETWORK.dhtReplyBytesMax}`)
     }
-    const message = decode(bytes, DECODE_LIMITS)
+    const message = decodeLimited(decode, bytes)
     message.closer = usablePeers(message.closer, NETWORK.dialsPerResponderMax)
     message.providers = usablePeers(message.providers, NETWORK.dhtProvidersMax)
     return message

@@ -5,6 +5,7 @@
  * way, so nobody can hold a key's places by coming first. Answers never depend on anything else that could be missing.
  */
 import { RemoteError } from '../../protocol/errors.ts'
+import type { Hit, LimitName } from '../../protocol/limit-table.ts'
 import { NETWORK } from '../../protocol/limits.ts'
 
 export interface ProviderRecord {
@@ -26,6 +27,7 @@ export interface ProviderTableInit {
   now: () => number
   /** Uniform in [0, 1). */
   random: () => number
+  hit?: Hit
 }
 
 export interface ProviderOffer extends ProviderRecord {
@@ -60,6 +62,7 @@ export class ProviderTable {
     const known = this.#byKey.get(key)?.get(offer.peerId)
     if (known !== undefined) this.#remove(known)
     if ((this.#countByPeer.get(offer.peerId) ?? 0) >= NETWORK.providersPerPeerMax) {
+      this.#init.hit?.('providersPerPeer')
       throw new RemoteError('FLOOD', `more than ${NETWORK.providersPerPeerMax} provider records from one peer`)
     }
     this.#makeRoom(key, offer.group)
@@ -91,6 +94,7 @@ export class ProviderTable {
     }
     rate.count++
     if (rate.count > NETWORK.providersPerPeerPerMinuteMax) {
+      this.#init.hit?.('providersPerMinute')
       throw new RemoteError('FLOOD', `${rate.count} provider records in a minute, limit ${NETWORK.providersPerPeerPerMinuteMax}`)
     }
   }
@@ -98,9 +102,14 @@ export class ProviderTable {
   #makeRoom(key: string, group: string | null): void {
     const records = [...(this.#byKey.get(key)?.values() ?? [])]
     const neighbours = group === null ? [] : records.filter((record) => record.group === group)
-    if (neighbours.length >= NETWORK.providersPerKeyPerGroupMax) this.#remove(this.#pick(neighbours))
-    else if (records.length >= NETWORK.providersPerKeyMax) this.#remove(this.#pick(records))
-    if (this.#all.length >= NETWORK.providersTotalMax) this.#remove(this.#pick(this.#all))
+    if (neighbours.length >= NETWORK.providersPerKeyPerGroupMax) this.#giveWay(neighbours, 'providersPerGroup')
+    else if (records.length >= NETWORK.providersPerKeyMax) this.#giveWay(records, 'providersPerKey')
+    if (this.#all.length >= NETWORK.providersTotalMax) this.#giveWay(this.#all, 'providersTotal')
+  }
+
+  #giveWay(records: Stored[], limit: LimitName): void {
+    this.#init.hit?.(limit)
+    this.#remove(this.#pick(records))
   }
 
   /** Two random records a step: expired ones go within a few rounds of additions, with no pass over the whole table. */

@@ -10,6 +10,7 @@ import type { Datastore } from 'interface-datastore'
 import { Key } from 'interface-datastore'
 import { CID } from 'multiformats/cid'
 import { create as createDigest } from 'multiformats/hashes/digest'
+import type { Hit } from '../../protocol/limit-table.ts'
 import { NETWORK, WAITS } from '../../protocol/limits.ts'
 import type { Log } from '../log.ts'
 import { limitDhtDecoding, usableAddresses } from './dht-decode.ts'
@@ -31,6 +32,7 @@ export interface DhtSetInit {
   budget: DialBudget
   groupPrivate: boolean
   log: Log
+  hit?: Hit
 }
 
 const SHA256 = 0x12
@@ -67,7 +69,7 @@ export class DhtSet {
   /** A service factory for the node. */
   factory(plan: DhtPlan): (components: KadDHTComponents) => KadDHT {
     return (components) => {
-      const { budget, groupPrivate, log } = this.#init
+      const { budget, groupPrivate, log, hit } = this.#init
       const mapPeer = (peer: PeerInfo): PeerInfo => mapAddresses(plan, budget, peer)
       const guarded = guardedComponents(components, budget, (address) => acceptsAddress(plan, address))
       const dht = kadDHT({
@@ -81,7 +83,7 @@ export class DhtSet {
         maxInboundStreams: NETWORK.inboundStreamsPerProtocolMax,
         reprovide: { threshold: 0, interval: 3_600_000, validity: NEVER_MS },
       })(guarded) as KadDHT
-      const table = new ProviderTable({ now: () => performance.now(), random: Math.random })
+      const table = new ProviderTable({ now: () => performance.now(), random: Math.random, ...(hit && { hit }) })
       guardDht(dht, {
         codec: this.#codec,
         table,

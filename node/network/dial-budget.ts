@@ -6,10 +6,13 @@
  * addresses given by the user are exempt. A query carries a budget of its own (QueryDials) as well.
  */
 import type { Multiaddr } from '@multiformats/multiaddr'
+import type { Hit } from '../../protocol/limit-table.ts'
 import { NETWORK } from '../../protocol/limits.ts'
 import { classifyHost, type Endpoint, endpointOf, hostGroup, ipGroup, isInSubnets } from './addresses.ts'
 
 const MINUTE_MS = 60_000
+const HOST_FULL = 'too many dials to this host'
+const SUBNET_FULL = 'too many dials to this subnet'
 
 /** What one look-up or announcement may still dial. Travels inside the options of a DHT query. */
 export interface QueryDials {
@@ -24,6 +27,7 @@ export interface DialRules {
   anyAddress: boolean
   /** This machine's own subnets, asked at each dial, as CIDR text. */
   ownSubnets: () => string[]
+  hit?: Hit
 }
 
 /** Windows of one minute per host and neighbourhood, and the list of what is exempt. All maps are bounded. */
@@ -54,6 +58,14 @@ export class DialBudget {
     return this.refusal(address) === null
   }
 
+  /** The opposite, for a dial that is about to be made: a window that is full is counted. */
+  denies(address: Multiaddr): boolean {
+    const refusal = this.refusal(address)
+    if (refusal === HOST_FULL) this.#rules.hit?.('dialsPerHost')
+    if (refusal === SUBNET_FULL) this.#rules.hit?.('dialsPerSubnet')
+    return refusal !== null
+  }
+
   /** Why a dial is not allowed now, or null. */
   refusal(address: Multiaddr): string | null {
     if (this.#isExempt(address)) return null
@@ -64,9 +76,9 @@ export class DialBudget {
     const now = this.#rules.now()
     const { groupPrivate } = this.#rules
     const host = hostGroup(endpoint, groupPrivate)
-    if (host !== null && this.#hosts.count(host, now) >= NETWORK.dialsPerHostPerMinuteMax) return 'too many dials to this host'
+    if (host !== null && this.#hosts.count(host, now) >= NETWORK.dialsPerHostPerMinuteMax) return HOST_FULL
     const group = ipGroup(endpoint, groupPrivate)
-    if (group !== null && this.#groups.count(group, now) >= NETWORK.dialsPerSubnetPerMinuteMax) return 'too many dials to this subnet'
+    if (group !== null && this.#groups.count(group, now) >= NETWORK.dialsPerSubnetPerMinuteMax) return SUBNET_FULL
     return null
   }
 
@@ -84,9 +96,16 @@ export class DialBudget {
 
   /** Takes one dial from a query, or from the minute's allowance of everything that runs by itself (table refresh, self look-up). */
   takeForQuery(dials: QueryDials | undefined): boolean {
-    if (dials !== undefined) return dials.left > 0 && dials.left-- > 0
+    if (dials !== undefined) {
+      if (dials.left > 0) return dials.left-- > 0
+      this.#rules.hit?.('dialsPerQuery')
+      return false
+    }
     const now = this.#rules.now()
-    if (this.#background.count('', now) >= NETWORK.dialsBackgroundPerMinuteMax) return false
+    if (this.#background.count('', now) >= NETWORK.dialsBackgroundPerMinuteMax) {
+      this.#rules.hit?.('dialsBackground')
+      return false
+    }
     this.#background.add('', now)
     return true
   }

@@ -84,7 +84,9 @@ export class FrameStream {
     if (!(await this.#fill(HEADER_BYTES, signal))) return null
     const lengthBytes = this.#chunks.peekU32()
     if (lengthBytes > this.#frameBytesMax) {
-      throw this.abort(new RemoteError('FRAME_TOO_LARGE', `frame of ${lengthBytes} bytes, limit ${this.#frameBytesMax}`))
+      throw this.abort(
+        new RemoteError('FRAME_TOO_LARGE', `frame of ${lengthBytes} bytes, limit ${this.#frameBytesMax}`, { limit: 'frameBytes' }),
+      )
     }
     await this.#fill(HEADER_BYTES + lengthBytes, signal)
     this.#chunks.skip(HEADER_BYTES)

@@ -5,6 +5,7 @@
  */
 import type { ConnectionGater, MultiaddrConnection, PeerId } from '@libp2p/interface'
 import type { Multiaddr } from '@multiformats/multiaddr'
+import type { Hit } from '../../protocol/limit-table.ts'
 import { NETWORK, SCORE } from '../../protocol/limits.ts'
 import { endpointOf, hostGroup } from './addresses.ts'
 import type { DialBudget } from './dial-budget.ts'
@@ -15,6 +16,7 @@ export interface GaterRules {
   /** Refuse every identity that is not Ed25519 (named networks; the public DHT has others). */
   isEd25519Only: boolean
   budget: DialBudget
+  hit?: Hit
 }
 
 /** Keeps the counts behind the answers; `hooks` is what libp2p takes. */
@@ -29,7 +31,7 @@ export class Gater {
     this.#rules = rules
     this.hooks = {
       denyDialPeer: (peer) => this.#isRefused(peer),
-      denyDialMultiaddr: (address) => !rules.budget.allows(address),
+      denyDialMultiaddr: (address) => rules.budget.denies(address),
       denyInboundConnection: (connection) => this.#refuseArrival(connection),
       denyInboundEncryptedConnection: (peer) => this.#isRefused(peer),
       denyOutboundEncryptedConnection: (peer) => this.#isRefused(peer),
@@ -66,7 +68,10 @@ export class Gater {
     const host = endpoint === null ? null : hostGroup(endpoint, this.#rules.groupPrivate)
     if (host === null) return false
     const pending = this.#pendingByHost.get(host) ?? 0
-    if (pending >= NETWORK.pendingInboundPerHostMax) return true
+    if (pending >= NETWORK.pendingInboundPerHostMax) {
+      this.#rules.hit?.('pendingInboundPerHost')
+      return true
+    }
     this.#pendingByHost.set(host, pending + 1)
     this.#pending.set(connection, host)
     connection.addEventListener('close', () => this.#settle(connection), { once: true })

@@ -86,7 +86,8 @@ export async function answerHello<T extends { rootMultihash: Uint8Array; knowsSh
 async function readFirst(frames: FrameChannel, signal: AbortSignal): Promise<Message> {
   const frame = await frames.read(signal)
   if (frame === null) throw new NetworkError('CLOSED', 'the peer closed the stream before hello')
-  if (frame.byteLength > WIRE.helloBytesMax) throw new RemoteError('BAD_HELLO', `hello of ${frame.byteLength} bytes`)
+  if (frame.byteLength > WIRE.helloBytesMax)
+    throw new RemoteError('BAD_HELLO', `hello of ${frame.byteLength} bytes`, { limit: 'helloBytes' })
   return decodeMessage(frame)
 }
 

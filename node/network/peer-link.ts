@@ -6,6 +6,7 @@
  * Two loops and one coarse timer for each session; reading goes on while a block is taken over, bounded by credit.
  */
 import { assert, REMOTE_CODES, type RemoteCode, RemoteError } from '../../protocol/errors.ts'
+import { type Hit, NO_HIT } from '../../protocol/limit-table.ts'
 import { WAITS, WIRE } from '../../protocol/limits.ts'
 import type { Primitives } from '../../protocol/primitives.ts'
 import type { Credit } from '../../protocol/wire/credit.ts'
@@ -59,6 +60,8 @@ export interface LinkInit {
   budget: Credit
   /** Caps and counts what all links of the process send and receive. */
   limiter?: LinkLimiter
+  /** Called when the peer runs into a limit. */
+  hit?: Hit
   /** Ask the peer to tell nobody of us. */
   isDiscreet?: boolean
   /** Memory for a block that comes in: an array of exactly that size that covers all of its memory. */
@@ -87,6 +90,7 @@ export class PeerLink {
   #creditOwedBytes = 0
   readonly #limiter: LinkLimiter | null
   readonly #creditTurn = { wake: () => this.#feed({ type: 'turn' }) }
+  readonly #hit: Hit
   readonly #jobs: ServeJobs
   #writeSinceMs: number | null = null
   #wake: () => void = () => {}
@@ -109,6 +113,7 @@ export class PeerLink {
     this.#frames = init.frames
     this.#allocate = init.allocate ?? ((sizeBytes) => new Uint8Array(sizeBytes))
     this.#limiter = init.limiter ?? null
+    this.#hit = init.hit ?? NO_HIT
     const session = new Session({ now, budget: init.budget, saidShape, peerKnowsShape, waiter: this.#creditTurn })
     this.#session = session
     this.#jobs = new ServeJobs(this.#limiter, {
@@ -386,7 +391,7 @@ export class PeerLink {
     else this.#control.push(message)
     this.#wake()
     if (this.#control.length <= WIRE.controlFramesQueuedMax) return
-    this.#fail(new RemoteError('FLOOD', `${this.#control.length} answers that the peer does not read`))
+    this.#fail(new RemoteError('FLOOD', `${this.#control.length} answers that the peer does not read`, { limit: 'controlFramesQueued' }))
   }
 
   #tell(action: Exclude<SessionAction, { type: 'send' | 'writable' }>, message: Message | undefined): void {
@@ -461,16 +466,13 @@ export class PeerLink {
 
   /** The channel failed: with the peer's fault when the channel says so, else it is just lost. */
   #lose(error: unknown): void {
-    const code = error instanceof Error && 'code' in error ? error.code : undefined
-    const isFault = typeof code === 'string' && Object.hasOwn(REMOTE_CODES, code)
-    const message = error instanceof Error ? error.message : String(error)
-    if (isFault)
-      this.#fail(new RemoteError(code as RemoteCode, message, { cause: error })) // just looked up in the table
-    else this.#end({ code: 'LOST', strike: 'none', message }, null)
+    if (error instanceof RemoteError) this.#fail(error)
+    else this.#end({ code: 'LOST', strike: 'none', message: error instanceof Error ? error.message : String(error) }, null)
   }
 
   #fail(error: unknown): void {
     if (error instanceof RemoteError) {
+      if (error.limit !== null && this.#closing === null) this.#hit(error.limit)
       this.#end({ code: error.code, strike: REMOTE_CODES[error.code].strike, message: error.message }, error.code)
       return
     }

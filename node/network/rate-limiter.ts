@@ -145,6 +145,11 @@ export class RateLimiter implements LinkLimiter {
     if (this.#down.waiting > 0) this.#look()
   }
 
+  /** How often somebody had to wait for a cap. */
+  get waits(): { up: number; down: number } {
+    return { up: this.#up.waits, down: this.#down.waits }
+  }
+
   state(): { up: RateNow; down: RateNow; atMs: number } {
     const now = this.#now()
     const of = (queue: RateQueue, meter: RateMeter): RateNow => ({

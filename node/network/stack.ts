@@ -8,6 +8,7 @@ import type { Connection, Libp2p, Stream } from '@libp2p/interface'
 import { peerIdFromPrivateKey, peerIdFromString } from '@libp2p/peer-id'
 import { type Multiaddr, multiaddr } from '@multiformats/multiaddr'
 import type { Datastore } from 'interface-datastore'
+import { type Hit, NO_HIT } from '../../protocol/limit-table.ts'
 import { NETWORK, WAITS, WIRE } from '../../protocol/limits.ts'
 import type { Log } from '../log.ts'
 import { ConnectionLimits } from './connection-limits.ts'
@@ -39,6 +40,8 @@ export interface StackOptions {
   log: Log
   /** Count loopback and private addresses per IP group too (tests). */
   groupPrivate: boolean
+  /** Called when somebody runs into a limit. */
+  hit?: Hit
 }
 
 /** Whom to open a stream to. `isGiven`: the user named these addresses, so no dial budget applies to them. */
@@ -75,6 +78,8 @@ export interface Stack {
   trust(peerId: string): void
   /** Connections at most, from now on; when there are more, some are closed. */
   setConnectionsMax(count: number): void
+  /** As set last, and those that come in and are not upgraded yet. */
+  connectionUse(): { max: number; pending: number }
   /** `untilMs` on the monotonic clock (performance.now()). */
   ban(peerId: string, untilMs: number): void
   stop(): Promise<void>
@@ -94,17 +99,17 @@ export function peerIdOf(identity: Uint8Array): { text: string; bytes: Uint8Arra
 /** Starts a node. Throws NetworkError BAD_ADDRESS for an address that does not parse, PORT_TAKEN when none can be listened on. */
 export async function createStack(options: StackOptions): Promise<Stack> {
   const plan = networkPlan(options.network, options.bootstrap)
-  const { datastore, log, groupPrivate } = options
+  const { datastore, log, groupPrivate, hit = NO_HIT } = options
   const now = (): number => performance.now()
-  const budget = new DialBudget({ now, groupPrivate, anyAddress: plan.anyAddress, ownSubnets })
-  const gater = new Gater({ now, groupPrivate, isEd25519Only: plan.isEd25519Only, budget })
+  const budget = new DialBudget({ now, groupPrivate, anyAddress: plan.anyAddress, ownSubnets, hit })
+  const gater = new Gater({ now, groupPrivate, isEd25519Only: plan.isEd25519Only, budget, hit })
   const entrances = plan.bootstrap.map(parseAddress)
   for (const address of entrances) budget.trustAddress(address)
   for (const address of options.listen) parseAddress(address)
   const known = await KnownPeers.open(datastore, log)
-  const dhts = await DhtSet.open({ plan, datastore, budget, groupPrivate, log })
+  const dhts = await DhtSet.open({ plan, datastore, budget, groupPrivate, log, hit })
   const privateKey = privateKeyFromProtobuf(options.identity)
-  const limits = new ConnectionLimits()
+  const limits = new ConnectionLimits(hit)
   const node = await createNode({ limits, privateKey, plan, listen: options.listen, mdns: options.mdns, datastore, budget, gater, dhts })
   node.addEventListener('connection:open', ({ detail }) => {
     if (detail.direction === 'outbound') known.remember(detail.remotePeer.toString(), detail.remoteAddr.toString())
@@ -265,6 +270,11 @@ class NodeStack implements Stack {
     for (const connection of this.#parts.node.getConnections(peerIdFromString(peerId))) {
       this.#parts.budget.trustPeer(peerId, connection.remoteAddr)
     }
+  }
+
+  connectionUse(): { max: number; pending: number } {
+    const { max, pending } = this.#parts.limits
+    return { max, pending }
   }
 
   setConnectionsMax(count: number): void {

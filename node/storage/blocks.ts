@@ -65,6 +65,8 @@ export interface BlockStoreInit {
   verify: (bytes: Uint8Array) => Promise<{ digest: Uint8Array; bytes: Uint8Array }>
   /** Memory for a block that is read: an array of exactly that size that covers all of its memory. */
   allocate: (sizeBytes: number) => Uint8Array
+  /** Called when somebody is told BUSY. */
+  onFull?: () => void
   log: Log
   signal: AbortSignal
 }
@@ -121,7 +123,7 @@ async function readPrefix(fs: FileSystem, folder: string, prefix: string, index:
 class DiskBlockStore implements BlockStore {
   readonly #init: BlockStoreInit
   readonly #index: DigestSet
-  readonly #turns = new Turns(STORAGE.fileOperationsMax, STORAGE.fileOperationsWaitingMax)
+  readonly #turns = new Turns(STORAGE.fileOperationsMax, STORAGE.fileOperationsWaitingMax, () => this.#init.onFull?.())
   readonly #folders: GroupSync
   // Digests whose file is being written, removed or set aside: one change at a time each. Bounded by the turns.
   readonly #changing = new Map<string, Promise<unknown>>()

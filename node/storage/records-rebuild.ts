@@ -18,7 +18,7 @@ export interface OpenedRecords {
 }
 
 /** Throws what openRecords throws, but for FileError CORRUPT. */
-export async function openOrRebuildRecords(init: { file: string; log: Log }): Promise<OpenedRecords> {
+export async function openOrRebuildRecords(init: { file: string; log: Log; onFull?: () => void }): Promise<OpenedRecords> {
   // A rebuilding that was cut off: the damaged file is away, and the new one has nothing in it yet.
   const before = (await isEmpty(init.file)) ? await newestAway(init.file) : null
   if (before !== null) return { records: await openRecords({ ...init, salvageFrom: before }), setAside: before }

@@ -77,9 +77,9 @@ export interface Records {
 }
 
 /** Opens or creates the records. FileError LOCKED when another process holds them, NEWER when a later version of Shoal wrote them. */
-export async function openRecords(init: { file: string; log: Log; salvageFrom?: string }): Promise<Records> {
+export async function openRecords(init: { file: string; log: Log; salvageFrom?: string; onFull?: () => void }): Promise<Records> {
   await createFile(init.file)
-  const worker = new RecordsWorker(init.file, init.log, init.salvageFrom ?? null)
+  const worker = new RecordsWorker(init.file, init.log, init.salvageFrom ?? null, init.onFull)
   await worker.opened
   return new SqliteRecords(worker)
 }
@@ -103,13 +103,14 @@ export class RecordsWorker {
   readonly opened: Promise<void>
   readonly #file: string
   readonly #log: Log
-  readonly #turns = new Turns(STORAGE.recordRequestsMax, STORAGE.recordRequestsWaitingMax)
+  readonly #turns: Turns
   #thread: RecordsThread
   #isClosing = false
 
-  constructor(file: string, log: Log, salvageFrom: string | null = null) {
+  constructor(file: string, log: Log, salvageFrom: string | null = null, onFull: () => void = () => {}) {
     this.#file = file
     this.#log = log
+    this.#turns = new Turns(STORAGE.recordRequestsMax, STORAGE.recordRequestsWaitingMax, onFull)
     this.#thread = new RecordsThread(file, salvageFrom)
     this.opened = this.#thread.opened
   }

@@ -14,13 +14,16 @@ interface Waiting {
 export class Turns {
   readonly #atOnceMax: number
   readonly #waitingMax: number
+  readonly #onFull: () => void
   readonly #waiting = new Set<Waiting>()
   #running = 0
   #idle: (() => void)[] = []
 
-  constructor(atOnceMax: number, waitingMax: number) {
+  /** `onFull`: somebody is told BUSY. */
+  constructor(atOnceMax: number, waitingMax: number, onFull: () => void = () => {}) {
     this.#atOnceMax = atOnceMax
     this.#waitingMax = waitingMax
+    this.#onFull = onFull
   }
 
   /** Runs `work` when its turn comes. Throws FileError BUSY when too many wait, the signal's reason when aborted before the start. */
@@ -35,6 +38,10 @@ export class Turns {
     }
   }
 
+  get waiting(): number {
+    return this.#waiting.size
+  }
+
   /** Resolves when nothing runs or waits. */
   async whenIdle(): Promise<void> {
     if (this.#running === 0) return
@@ -43,6 +50,7 @@ export class Turns {
 
   #wait(signal: AbortSignal): Promise<void> {
     if (this.#waiting.size >= this.#waitingMax) {
+      this.#onFull()
       throw new FileError('BUSY', `${this.#waiting.size} file operations are waiting, limit ${this.#waitingMax}`)
     }
     return new Promise((resolve, reject) => {

@@ -92,6 +92,8 @@ export class Upload {
   /** By share: what left already, where we are the only seeder. */
   readonly #copies = new Map<string, FirstCopies>()
   #leasedBytes = 0
+  /** How often a block had to wait for memory. */
+  waitsForMemory = 0
   #turn = 0
   /** When the last event came. */
   #nowMs = Number.NEGATIVE_INFINITY
@@ -280,7 +282,10 @@ export class Upload {
     for (; fresh < this.#slots.open && this.#waiting.size > 0; fresh++) {
       const peer = this.#next(this.#turn % this.#limits.optimisticEvery === this.#limits.optimisticEvery - 1)
       const wish = this.#wishOf(peer)
-      if (this.#leasedBytes + wish.bytes > this.#limits.leaseBytesMax / (peer.isLast ? 2 : 1)) return
+      if (this.#leasedBytes + wish.bytes > this.#limits.leaseBytesMax / (peer.isLast ? 2 : 1)) {
+        this.waitsForMemory++
+        return
+      }
       this.#turn++
       this.#serve(peer, wish, now)
       actions.push({ type: 'serve', peer: peer.key, level: wish.level, index: wish.index })

@@ -28,6 +28,8 @@ export class CreditBudget implements Credit {
   bytesMax: number
   readonly #pace: RateQueue | null
   #used = 0
+  /** How often all of it was promised. */
+  timesFull = 0
   #asked = 0
 
   /** `pace` gives the tokens for credit while a download cap is set. */
@@ -55,6 +57,7 @@ export class CreditBudget implements Credit {
   }
 
   change(bytes: number): void {
+    if (this.#used < this.bytesMax && this.#used + bytes >= this.bytesMax) this.timesFull++
     this.#used += bytes
   }
 

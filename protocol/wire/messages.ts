@@ -5,6 +5,7 @@
  * lengths, bounds of WIRE, no second spelling of anything; whatever else comes is a RemoteError, never another error.
  */
 import { assert, RemoteError } from '../errors.ts'
+import type { LimitName } from '../limit-table.ts'
 import { WIRE } from '../limits.ts'
 
 /** A level of the share's tree: 0 leaf, 1.. inner nodes, this one the root node (index 0). */
@@ -110,7 +111,7 @@ export function dataHead(level: number, index: number, total: number, offset: nu
 /** Reads one frame (borrowed; the result refers to it). Throws RemoteError alone, whatever the bytes are. */
 export function decodeMessage(frame: Uint8Array): Message {
   if (frame.byteLength > WIRE.frameBytesMax) {
-    throw new RemoteError('FRAME_TOO_LARGE', `frame of ${frame.byteLength} bytes, limit ${WIRE.frameBytesMax}`)
+    throw new RemoteError('FRAME_TOO_LARGE', `frame of ${frame.byteLength} bytes, limit ${WIRE.frameBytesMax}`, { limit: 'frameBytes' })
   }
   const reader = new Reader(frame)
   const type = reader.u8()
@@ -147,7 +148,9 @@ function decodeControl(type: number, reader: Reader): Message {
   }
   if (type < FIRST_SKIPPED_TYPE) throw new RemoteError('UNKNOWN_TYPE', `frame of unknown type ${type}`)
   if (reader.left > WIRE.skippedBytesMax) {
-    throw new RemoteError('FRAME_TOO_LARGE', `frame of type ${type} with ${reader.left} bytes, limit ${WIRE.skippedBytesMax}`)
+    throw new RemoteError('FRAME_TOO_LARGE', `frame of type ${type} with ${reader.left} bytes, limit ${WIRE.skippedBytesMax}`, {
+      limit: 'skippedBytes',
+    })
   }
   return { type: 'skipped' }
 }
@@ -214,7 +217,8 @@ function decodeBitmap(reader: Reader): HaveForm {
 function decodeRanges(reader: Reader): [first: number, count: number][] {
   const count = reader.left / 8
   if (count < 1 || !Number.isInteger(count)) throw new RemoteError('TRUNCATED', `have ranges in ${reader.left} bytes`)
-  if (count > WIRE.haveRangesMax) throw new RemoteError('BAD_FRAME', `have with ${count} ranges, limit ${WIRE.haveRangesMax}`)
+  if (count > WIRE.haveRangesMax)
+    throw new RemoteError('BAD_FRAME', `have with ${count} ranges, limit ${WIRE.haveRangesMax}`, { limit: 'haveRanges' })
   const ranges: [first: number, count: number][] = []
   let end = -1 // ranges that touch would be one range, so a gap is asked for
   while (reader.left > 0) {
@@ -243,7 +247,7 @@ function encodePex(peers: ExchangedPeer[]): Uint8Array {
 }
 
 function decodePex(reader: Reader): ExchangedPeer[] {
-  const count = atMost(reader.u8(), WIRE.pexPeersMax, 'exchanged peers')
+  const count = atMost(reader.u8(), WIRE.pexPeersMax, 'exchanged peers', 'exchangePeers')
   const peers: ExchangedPeer[] = []
   for (let i = 0; i < count; i++) {
     const id = reader.bytes(atMost(atLeastOne(reader.u8(), 'peer id'), WIRE.peerIdBytesMax, 'peer id bytes'))
@@ -262,8 +266,8 @@ function atLeastOne(value: number, what: string): number {
   return value
 }
 
-function atMost(value: number, max: number, what: string): number {
-  if (value > max) throw new RemoteError('BAD_FRAME', `${value} ${what}, limit ${max}`)
+function atMost(value: number, max: number, what: string, limit?: LimitName): number {
+  if (value > max) throw new RemoteError('BAD_FRAME', `${value} ${what}, limit ${max}`, limit === undefined ? {} : { limit })
   return value
 }
 

@@ -31,6 +31,8 @@ export class RateQueue {
   /** By order. */
   readonly #line: Place[] = []
   #lastOrder = 0
+  /** How often somebody had to wait. */
+  waits = 0
 
   constructor(cap: number | null, now: number) {
     this.#at = now
@@ -157,6 +159,7 @@ export class RateQueue {
       return
     }
     this.leave(waiter)
+    this.waits++
     const at = this.#line.findLastIndex((place) => place.order < order) + 1
     this.#line.splice(at, 0, { waiter, order, bytes })
   }

@@ -209,7 +209,8 @@ export class Session {
       this.#receiveData(message, actions)
       return
     }
-    if (!this.#controlRate.take(now)) throw new RemoteError('FLOOD', `more than ${WIRE.controlFramesPerSecondMax} small frames a second`)
+    if (!this.#controlRate.take(now))
+      throw new RemoteError('FLOOD', `more than ${WIRE.controlFramesPerSecondMax} small frames a second`, { limit: 'controlFrames' })
     switch (message.type) {
       case 'hello':
       case 'welcome':
@@ -236,7 +237,8 @@ export class Session {
         return
       case 'pex':
         // Half the interval: two that were sent on time may arrive closer together.
-        if (now - this.#pexMs < WIRE.pexIntervalMs / 2) throw new RemoteError('FLOOD', 'peer exchange too often')
+        if (now - this.#pexMs < WIRE.pexIntervalMs / 2)
+          throw new RemoteError('FLOOD', 'peer exchange too often', { limit: 'exchangeInterval' })
         this.#pexMs = now
         actions.push({ type: 'peers', peers: message.peers })
         return
@@ -252,7 +254,8 @@ export class Session {
   }
 
   #receiveHave(have: HaveForm, now: number, actions: SessionAction[]): void {
-    if (!this.#haveRate.take(now)) throw new RemoteError('FLOOD', `more than ${WIRE.haveFramesPerSecondMax} have frames a second`)
+    if (!this.#haveRate.take(now))
+      throw new RemoteError('FLOOD', `more than ${WIRE.haveFramesPerSecondMax} have frames a second`, { limit: 'haveFrames' })
     if (have.kind === 'bitmap' || have.kind === 'ranges') {
       if (!this.#saidShape || this.#shape === null)
         throw new RemoteError('UNSOLICITED', 'positions, though we never said that we know the shape')
@@ -272,7 +275,8 @@ export class Session {
   #receiveRequest(level: number, index: number, actions: SessionAction[]): void {
     if (!isInTree(level, index, this.#shape)) throw new RemoteError('OUT_OF_RANGE', `request for block ${index} of level ${level}`)
     if (this.#queued.has(key(level, index))) throw new RemoteError('FLOOD', `second request for block ${index} of level ${level}`)
-    if (this.#queued.size >= WIRE.requestsQueuedMax) throw new RemoteError('FLOOD', `more than ${WIRE.requestsQueuedMax} requests`)
+    if (this.#queued.size >= WIRE.requestsQueuedMax)
+      throw new RemoteError('FLOOD', `more than ${WIRE.requestsQueuedMax} requests`, { limit: 'requestsQueued' })
     this.#queued.add(key(level, index))
     actions.push({ type: 'requested', level, index })
   }
@@ -310,7 +314,7 @@ export class Session {
 
   #useCredit(length: number): void {
     this.#grantedBytes -= length
-    if (this.#grantedBytes < 0) throw new RemoteError('CREDIT_EXCEEDED', `${-this.#grantedBytes} bytes beyond credit`)
+    if (this.#grantedBytes < 0) throw new RemoteError('CREDIT_EXCEEDED', `${-this.#grantedBytes} bytes beyond credit`, { limit: 'credit' })
     this.#windowUsedBytes += length
     if (this.#windowUsedBytes < this.#windowBytes) return
     this.#windowUsedBytes = 0
@@ -355,7 +359,8 @@ export class Session {
     this.#cancelledCount++
     if (asked.receivedBytes > 0) actions.push({ type: 'forget', level, index })
     actions.push({ type: 'send', message: { type: 'cancel', level, index } })
-    if (this.#cancelledCount > WIRE.cancelledMax) throw new RemoteError('TIMEOUT', `${this.#cancelledCount} cancelled requests left open`)
+    if (this.#cancelledCount > WIRE.cancelledMax)
+      throw new RemoteError('TIMEOUT', `${this.#cancelledCount} cancelled requests left open`, { limit: 'cancelled' })
   }
 
   #endAsked(id: number): void {

@@ -3,12 +3,12 @@ import { describe, expect, it, onTestFinished } from 'vitest'
 import { runCli } from '../../cli/app.ts'
 import type { Io } from '../../cli/io.ts'
 import type { Config } from '../../node/config.ts'
-import { JobError, JUST_SHOW, type ShoalApi } from '../../node/control/api.ts'
+import { JobError, type ShoalApi } from '../../node/control/api.ts'
 import { socketPathFor } from '../../node/control/client.ts'
 import { serveControl } from '../../node/control/server.ts'
 import { silentLog } from '../../node/log.ts'
 import { EXIT } from '../../protocol/errors.ts'
-import { CID, fakeApi, fakeLimits, fakeNode, KEY, LINK } from './fake-api.ts'
+import { CID, fakeApi, fakeNode, KEY, LINK } from './fake-api.ts'
 import { makeHome } from './home.ts'
 
 const X7 = new JobError('X7', 'this share unpacks to 40 TiB and weighs 1.00 MiB')
@@ -282,61 +282,6 @@ describe('caps', () => {
       { set: { uploadBytesPerSecond: 2_097_152 }, reset: false, save: false },
       { set: { downloadBytesPerSecond: null, lanExempt: false }, reset: false, save: true },
     ])
-  })
-
-  it('status and limits say until when nothing is served or fetched', async () => {
-    const api = fakeApi()
-    const used = fakeLimits({ ...JUST_SHOW, set: { monthlyBytes: 2 ** 30, monthlyUploadBytes: 2 ** 29 } })
-    used.month = { ...used.month, upBytes: 2 ** 29, downBytes: 5, isUpHeld: true }
-    used.capsFrom = { up: 'schedule', down: 'set', nextChangeMs: new Date(2026, 10, 26, 8, 5).getTime() }
-    api.limits = async () => used
-    const terminal = await makeTerminal()
-    await serveFor(terminal.home, api)
-    expect(await terminal.run('limits')).toBe(EXIT.ok)
-    for (const line of [
-      'up              1.00 KiB/s, no cap by the schedule\n',
-      'schedule        other caps from 2026-11-26 08:05 on\n',
-      'month           512 MiB of 512 MiB up, 5 B down, together 512 MiB of 1.00 GiB, until 2026-12-01 00:00\n',
-      '                used up: nothing is served until 2026-12-01 00:00, or until `shoal limits` sets more\n',
-    ])
-      expect(terminal.out.stdout).toContain(line)
-  })
-
-  it('reads sizes, and refuses what is none', async () => {
-    const terminal = await makeTerminal()
-    const api = fakeApi()
-    await serveFor(terminal.home, api)
-    const options = [
-      '--month',
-      '1.5TB',
-      '--month-start',
-      '15',
-      '--free',
-      'auto',
-      '--pinned',
-      '10GiB',
-      '--memory',
-      '64MiB',
-      '--connections',
-      '50',
-    ]
-    expect(await terminal.run('limits', ...options)).toBe(EXIT.ok)
-    const set = {
-      monthlyBytes: 1.5e12,
-      monthStartDay: 15,
-      freeBytesKept: null,
-      pinnedBytes: 10 * 2 ** 30,
-      memoryBytes: 2 ** 26,
-      connectionsMax: 50,
-    }
-    expect(api.asked.map(({ request }) => request)).toEqual([{ set, reset: false, save: false }])
-    for (const wrong of [
-      ['--month', 'much'],
-      ['--memory', 'none'],
-      ['--connections', '-1'],
-      ['--free', 'none'],
-    ])
-      expect(await terminal.run('limits', ...wrong)).toBe(EXIT.usage)
   })
 
   it('other verbs say that a running node keeps its caps, and a node of their own starts with them', async () => {

@@ -81,6 +81,13 @@ export function fakeApi(override: Partial<ShoalApi> = {}): FakeApi {
       yield { path: 'photos', sizeBytes: 0, isDirectory: true, executable: false }
       yield { path: 'photos/\u202egpj.exe', sizeBytes: 1536, isDirectory: false, executable: true }
     },
+    async limitTable() {
+      return [
+        { name: 'connections', value: 1000, unit: '', meaning: 'connections', used: 3, hits: 1 },
+        { name: 'frameBytes', value: 65_600, unit: 'bytes', meaning: 'one frame', used: null, hits: 0 },
+        { name: 'uploadRate', value: null, unit: 'bytes/s', meaning: 'sent for shares', used: 1024, hits: null },
+      ]
+    },
     async limits(request) {
       return fakeLimits(request)
     },
@@ -147,6 +154,7 @@ export function fakeApi(override: Partial<ShoalApi> = {}): FakeApi {
     gc: (request, onEvent, signal) => noted('gc', request, signal, () => api.gc(request, onEvent, signal)),
     list: (request, onEvent, signal) => noted('list', request, signal, () => api.list(request, onEvent, signal)),
     shares: (signal) => noted('shares', {}, signal, () => api.shares(signal)),
+    limitTable: (signal) => noted('limitTable', {}, signal, () => api.limitTable(signal)),
     limits: (request, signal) => noted('limits', request, signal, () => api.limits(request, signal)),
     status: (signal) => noted('status', {}, signal, () => api.status(signal)),
     peers: (signal) => noted('peers', {}, signal, () => api.peers(signal)),

@@ -8,7 +8,7 @@ import { memoryShares } from '../../node/budgets/memory.ts'
 import { type ConfigOverrides, loadConfig } from '../../node/config.ts'
 import { createLog } from '../../node/log.ts'
 import { RateLimiter } from '../../node/network/rate-limiter.ts'
-import { BUDGETS } from '../../protocol/limits.ts'
+import { BUDGETS } from '../../protocol/budget-limits.ts'
 import { makeHome } from '../cli/home.ts'
 
 const NONE = { set: {}, reset: false, save: false }

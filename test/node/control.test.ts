@@ -92,6 +92,7 @@ describe('the control socket', () => {
     expect(Buffer.concat(await all(client.cat(CAT, ignore, never))).toString()).toBe('hello world')
     expect(await client.status(never)).toEqual(await plain.status(never))
     const caps = { ...JUST_SHOW, set: { uploadBytesPerSecond: 4096, downloadBytesPerSecond: null } }
+    expect(await client.limitTable(never)).toEqual(await plain.limitTable(never))
     expect(await client.limits(caps, never)).toEqual(await plain.limits(caps, never))
     expect(await client.peers(never)).toEqual(await plain.peers(never))
     expect(await client.identity(never)).toEqual(await plain.identity(never))
