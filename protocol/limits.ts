@@ -210,9 +210,11 @@ export const CONTACTS = {
   /** Of these, so many seats are left to those whom we dial: whoever dials us cannot take them all. */
   neighboursDialled: 10,
   /** Who gave nothing within this time no longer counts among those that are wanted. */
-  doubtMs: 3_000,
-  /** Nothing came for so long: everybody is tried, and where every seat is taken one that gave nothing goes, one each dropMs. */
-  stallMs: 15_000,
+  doubtMs: 15_000,
+  /** Nothing came for so long: everybody left is tried while there are seats. */
+  stallMs: 6_000,
+  /** Where all are taken for so long after that, one that gave nothing goes, one each dropMs. */
+  dropAfterMs: 9_000,
   dropMs: 2_000,
   /** The DHT is asked when fewer are connected or untried, until enough are connected. */
   contactsFew: 10,

@@ -29,6 +29,7 @@ export interface ContactsLimits {
   toldMax: number
   doubtMs: number
   dropMs: number
+  dropAfterMs: number
 }
 
 /** Where we heard of a peer: the user, a link, the DHT, another peer, or an earlier run. */
@@ -111,6 +112,7 @@ export class Contacts {
   #handledMs = 0
   /** Until then everybody who is left to try is dialled while there are seats: those who gave something have no more of what is wanted. */
   #stalledUntilMs = 0
+  #stalledFromMs = 0
   /** No seat is taken from anybody before this. */
   #dropFromMs = 0
 
@@ -334,10 +336,17 @@ export class Contacts {
 
   /** Nothing comes. Where every seat is taken and somebody is left to try, whoever has sat here in vain for longest goes. */
   #makeSeat(now: number, actions: ContactsAction[]): void {
-    const { neighboursMax, doubtMs, dropMs } = this.#limits
+    const { neighboursMax, doubtMs, dropMs, dropAfterMs } = this.#limits
+    if (now > this.#stalledUntilMs) this.#stalledFromMs = now
     this.#stalledUntilMs = now + dropMs
     const seats = this.#neighbours.size + this.#dialling
-    if (!this.#isWanting || now < this.#dropFromMs || seats < neighboursMax || this.#nextReady(now) === null) return
+    if (
+      !this.#isWanting ||
+      now < Math.max(this.#dropFromMs, this.#stalledFromMs + dropAfterMs) ||
+      seats < neighboursMax ||
+      this.#nextReady(now) === null
+    )
+      return
     let idle: [peer: string, neighbour: Neighbour] | null = null
     for (const entry of this.#neighbours) {
       const { isUseful, isDropped, sinceMs } = entry[1]

@@ -341,7 +341,7 @@ describe('contacts: whatever happens', () => {
 })
 
 describe('neighbours that give nothing', () => {
-  const { doubtMs, dropMs, neighboursWanted, neighboursMax } = CONTACTS
+  const { doubtMs, dropMs, dropAfterMs, neighboursWanted, neighboursMax } = CONTACTS
   const many = (count: number, name: string): string[] => Array.from({ length: count }, (_, i) => `${name}${i}`)
 
   /** As many neighbours as are dialled, none of which gave anything, and `others` yet to be tried. */
@@ -374,15 +374,24 @@ describe('neighbours that give nothing', () => {
   it('make room one by one when nothing comes, those that gave something stay', () => {
     const { contacts, feed } = seated(neighboursMax, 2)
     for (const peer of many(neighboursMax - 2, 'idle')) feed({ type: 'useful', peer }, 10)
-    const drops = (now: number): string[] =>
-      feed({ type: 'stalled' }, now).flatMap((action) => (action.type === 'drop' ? [action.peer] : []))
-    expect(drops(doubtMs)).toEqual([`idle${neighboursMax - 2}`])
-    expect(drops(doubtMs + dropMs - 1)).toEqual([])
-    expect(drops(doubtMs + dropMs)).toEqual([`idle${neighboursMax - 1}`])
-    expect(drops(doubtMs + 2 * dropMs)).toEqual([])
-    const next = feed(left(`idle${neighboursMax - 2}`, false), doubtMs + 2 * dropMs)
+    const dropped: [peer: string, afterMs: number][] = []
+    let now = doubtMs
+    for (; now <= doubtMs + dropAfterMs + 3 * dropMs; now += 1_000) {
+      for (const action of feed({ type: 'stalled' }, now)) if (action.type === 'drop') dropped.push([action.peer, now - doubtMs])
+    }
+    expect(dropped).toEqual([
+      [`idle${neighboursMax - 2}`, dropAfterMs],
+      [`idle${neighboursMax - 1}`, dropAfterMs + dropMs],
+    ])
+    const next = feed(left(`idle${neighboursMax - 2}`, false), now)
     expect(dialsIn(next)).toHaveLength(1)
     expect(contacts.hasRoom).toBe(true)
+  })
+
+  it('do not count when nothing comes: everybody is tried', () => {
+    const { feed } = seated(neighboursWanted, 3)
+    for (const peer of many(neighboursWanted, 'idle')) feed({ type: 'useful', peer }, 10)
+    expect(dialsIn(feed({ type: 'stalled' }, 20)).sort()).toEqual(['new0', 'new1', 'new2'])
   })
 
   it('keep their seats where nobody is left to try', () => {

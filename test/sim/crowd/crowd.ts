@@ -291,7 +291,8 @@ export class Crowd {
     const { now } = this.wheel
     setBit(owner.have, block)
     owner.haveCount++
-    if (half.verifiedCount++ === 0) this.#form.useful(owner, half)
+    half.verifiedCount++
+    this.#form.gained(owner, half)
     this.tally.verified(block, now)
     for (const neighbour of owner.halves) {
       if (!hasBit(neighbour.told, block)) this.wheel.add(now + neighbour.latencyMs, lines.HAVE, neighbour.reverse.id, block)

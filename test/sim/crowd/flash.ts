@@ -38,7 +38,7 @@ export function runFlash(peers: number, blocks: number, seed: number, onLook: (c
   const idle = new IdleWatch(new Random(~seed))
   const form: Form = {
     finished: ({ finishedMs }) => finishes.push(finishedMs / 1000),
-    useful: () => {},
+    gained: () => {},
     left: () => {},
     due: () => {
       idle.look(crowd.members, crowd.wheel.now)

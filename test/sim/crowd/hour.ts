@@ -116,8 +116,8 @@ class Hour implements Form {
     this.crowd.wheel.add(this.crowd.wheel.now + stayMs, DEPART, member.id, 0)
   }
 
-  useful(member: Member, half: Member['halves'][number]): void {
-    this.meeting.useful(member, half)
+  gained(member: Member, half: Member['halves'][number]): void {
+    this.meeting.gained(member, half)
   }
 
   left(member: Member, half: Member['halves'][number]): void {

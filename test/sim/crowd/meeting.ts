@@ -23,6 +23,7 @@ const DIALLED = FOUND + 3
 const TOLD = FOUND + 4
 const CONTACTS_TICK = FOUND + 5
 const ANNOUNCE_TICK = FOUND + 6
+const LOOK_AROUND = FOUND + 7
 
 const SHARE = 'share'
 const NEVER = Number.POSITIVE_INFINITY
@@ -32,6 +33,8 @@ const FIND_MAX_MS = 2_000
 const PROVIDE_MIN_MS = 1_000
 const PROVIDE_MAX_MS = 5_000
 const LATENCIES_PER_DIAL = 6
+/** How often a node sees whether anything comes. */
+const LOOK_AROUND_MS = 1_000
 
 interface Guest {
   readonly member: Member
@@ -39,6 +42,8 @@ interface Guest {
   readonly announce: Announce
   contactsTickMs: number
   announceTickMs: number
+  /** When its last block came. */
+  gainedMs: number
   /** Place in the list of those announced; -1 when it is not there. */
   announcedAt: number
 }
@@ -80,10 +85,11 @@ export class Meeting {
     const { next } = new Random(this.#seed ^ Math.imul(member.id + 1, 0x85ebca6b))
     const contacts = new Contacts(CONTACTS, next)
     const announce = new Announce(ANNOUNCE, next)
-    const guest: Guest = { member, contacts, announce, contactsTickMs: NEVER, announceTickMs: NEVER, announcedAt: -1 }
+    const guest: Guest = { member, contacts, announce, contactsTickMs: NEVER, announceTickMs: NEVER, announcedAt: -1, gainedMs: this.#now }
     this.#guests.set(member.id, guest)
     this.#addShare(guest, isOrigin ? 'seeder' : 'downloader')
     if (isOrigin) return
+    this.#crowd.wheel.add(this.#now + LOOK_AROUND_MS, LOOK_AROUND, member.id, 0)
     this.#feedContacts(guest, { type: 'wanting', isWanting: true })
     this.#feedAnnounce(guest, { type: 'wantPeers', cid: SHARE })
   }
@@ -104,9 +110,11 @@ export class Meeting {
     this.#unlist(guest)
   }
 
-  useful(member: Member, half: Half): void {
+  gained(member: Member, half: Half): void {
     const guest = this.#guests.get(member.id)
-    if (guest !== undefined) this.#feedContacts(guest, { type: 'useful', peer: half.peer.key })
+    if (guest === undefined) return
+    guest.gainedMs = this.#now
+    if (half.verifiedCount === 1) this.#feedContacts(guest, { type: 'useful', peer: half.peer.key })
   }
 
   /** A neighbour was lost. */
@@ -140,6 +148,11 @@ export class Meeting {
         if (guest.contactsTickMs !== this.#now) return
         guest.contactsTickMs = NEVER
         this.#feedContacts(guest, { type: 'tick' })
+        return
+      case LOOK_AROUND:
+        if (guest.member.finishedMs < NEVER) return
+        if (this.#now - guest.gainedMs >= CONTACTS.stallMs) this.#feedContacts(guest, { type: 'stalled' })
+        this.#crowd.wheel.add(this.#now + LOOK_AROUND_MS, LOOK_AROUND, a, 0)
         return
       case ANNOUNCE_TICK:
         if (guest.announceTickMs !== this.#now) return

@@ -17,8 +17,8 @@ export const NATED_SHARE = 0.3
 /** What a form wants to hear of. */
 export interface Form {
   finished(member: Member): void
-  /** `member` got its first block of that peer. */
-  useful(member: Member, half: Half): void
+  /** `member` got a block of that peer. */
+  gained(member: Member, half: Half): void
   /** `member` has noticed that a peer is gone. */
   left(member: Member, half: Half): void
   /** An event of its own: lines.OTHER or above. */
