@@ -102,7 +102,7 @@ describe('a home of a newer Shoal', () => {
     const { home } = await goldenHome('0.1.0')
     const { DatabaseSync } = await import('node:sqlite')
     const db = new DatabaseSync(join(home, 'records.db'))
-    db.exec('PRAGMA user_version = 999')
+    db.exec('PRAGMA user_version = 999; PRAGMA application_id = 999')
     db.close()
     const before = await readFile(join(home, 'records.db'))
     await expect(open(home)).rejects.toMatchObject({ code: 'NEWER' })

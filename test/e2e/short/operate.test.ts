@@ -49,7 +49,7 @@ describe('a node that is operated', () => {
     expect(await node.json<LogLevelResult>('log-level', 'debug')).toEqual({ level: 'debug' })
     await writeFile(sandbox.path('x'), 'x')
     await node.json<ShareResult>('share', sandbox.path('x'))
-    await expect.poll(() => node.log).toContain('"level":"debug"')
+    await expect.poll(() => node.log, { timeout: 60_000 }).toContain('"level":"debug"')
     await node.json('log-level', 'info')
   })
 
@@ -90,7 +90,7 @@ describe('a node that is operated', () => {
     const other = await sandbox.daemon('ending')
     const client = startCli(['--home', other.home, 'seed', `shoal:bafybei${'a'.repeat(52)}`, '--wait'])
     const ended = once(client, 'exit')
-    await expect.poll(async () => (await other.json<StatusResult>('status')).jobs).toBe(1)
+    await expect.poll(async () => (await other.json<StatusResult>('status')).jobs, { timeout: 60_000 }).toBe(1)
     other.child.kill('SIGTERM')
     expect((await once(other.child, 'exit'))[0]).toBe(EXIT.ok)
     expect((await ended)[0]).toBe(EXIT.noDaemon)
