@@ -1,7 +1,7 @@
 /** What a node counts of itself for its metrics, and the gathering of all figures for one page of them. */
 import { readdir } from 'node:fs/promises'
 import { METRICS } from '../protocol/limits.ts'
-import type { StatusResult } from './control/api.ts'
+import type { LimitRow, StatusResult } from './control/api.ts'
 import { metricsPage } from './metrics.ts'
 import { diskFileSystem } from './storage/fs.ts'
 
@@ -15,11 +15,12 @@ export class Figures {
   }
 
   /** One page of metrics. `states` are those of the kept shares. */
-  async page(status: StatusResult, states: readonly ('complete' | 'partial')[]): Promise<string> {
+  async page(status: StatusResult, states: readonly ('complete' | 'partial')[], limits: readonly LimitRow[]): Promise<string> {
     const complete = states.filter((state) => state === 'complete').length
     const { user, system } = process.cpuUsage()
     return metricsPage({
       status,
+      limits,
       startedSeconds: Date.now() / 1e3 - process.uptime(),
       shares: { complete, partial: states.length - complete },
       freeBytes: await diskFileSystem.space(status.home).then(

@@ -373,6 +373,7 @@ class RunningNode implements ShoalNode {
         await this.#figures.page(
           this.#status(),
           (await env.records.listShares()).map(({ state }) => state),
+          await this.#limitTable(),
         ),
       stop: () => {
         setImmediate(() => void this.stop())

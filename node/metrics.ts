@@ -3,7 +3,7 @@
  *
  * No label names a share, a peer, an address or a path: who gathers metrics learns how much, not what and with whom.
  */
-import type { StatusResult } from './control/api.ts'
+import type { LimitRow, StatusResult } from './control/api.ts'
 
 /** Everything that is told. Counters run from the start of the node. */
 export interface NodeFigures {
@@ -18,6 +18,8 @@ export interface NodeFigures {
   jobsEnded: ReadonlyMap<string, number>
   cpuSeconds: number
   heapBytes: number
+  /** Those of `status --limits`. */
+  limits: readonly LimitRow[]
 }
 
 type Labels = Record<string, string>
@@ -48,6 +50,7 @@ export function metricsPage(figures: NodeFigures): string {
       [1, { version: status.version, node: process.versions.node }],
     ]),
     ...trafficFamilies(status),
+    ...limitFamilies(figures.limits),
     one('shoal_connections', 'gauge', 'Connections to peers.', status.connections),
     one('shoal_swarm_sessions', 'gauge', 'Sessions with peers, one for each share and peer.', status.swarmPeers),
     family(
@@ -82,6 +85,18 @@ export function metricsPage(figures: NodeFigures): string {
     one('nodejs_heap_size_used_bytes', 'gauge', 'Used heap of JavaScript.', figures.heapBytes),
     one('process_open_fds', 'gauge', 'Open file descriptors.', figures.openFiles),
   ].join('')
+}
+
+/** Of the limits whose use is known, or which count how often they were run into. The units are those of each limit: its label is its name. */
+function limitFamilies(limits: readonly LimitRow[]): string[] {
+  const told = limits.filter(({ used, hits }) => used !== null || hits !== null)
+  const samples = (of: 'value' | 'used' | 'hits'): Sample[] =>
+    told.flatMap((row): Sample[] => (row[of] === null ? [] : [[row[of], { limit: row.name }]]))
+  return [
+    family('shoal_limit_max', 'gauge', 'Limits that a peer or user can run into.', samples('value')),
+    family('shoal_limit_used', 'gauge', 'How much of each limit is used.', samples('used')),
+    family('shoal_limit_hits_total', 'counter', 'How often each limit was run into.', samples('hits')),
+  ]
 }
 
 function trafficFamilies({ bytesIn, bytesOut, rates }: StatusResult): string[] {

@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest'
+import type { LimitRow } from '../../node/control/api.ts'
 import { Figures } from '../../node/figures.ts'
 import { lockHolderOf } from '../../node/lock-holder.ts'
 import { METRICS } from '../../protocol/limits.ts'
@@ -7,8 +8,14 @@ import { fakeApi } from '../cli/fake-api.ts'
 const never = new AbortController().signal
 
 async function page(figures = new Figures()): Promise<string> {
-  return await figures.page(await fakeApi().status(never), ['complete', 'partial', 'complete'])
+  return await figures.page(await fakeApi().status(never), ['complete', 'partial', 'complete'], LIMITS)
 }
+
+const LIMITS: LimitRow[] = [
+  { name: 'connections', value: 100, unit: '', meaning: 'connections', used: 3, hits: 2 },
+  { name: 'month', value: null, unit: 'bytes', meaning: 'a month', used: 5, hits: null },
+  { name: 'windowBytes', value: 7, unit: 'bytes', meaning: 'window', used: null, hits: null },
+]
 
 const LINE = /^([a-z_:][a-z0-9_:]*)(\{[a-z_]+="(?:[^"\\\n]|\\.)*"(?:,[a-z_]+="(?:[^"\\\n]|\\.)*")*\})? (-?\d+(?:\.\d+)?(?:e[+-]?\d+)?|NaN)$/
 
@@ -41,6 +48,16 @@ describe('the metrics', () => {
     expect(text).toContain('shoal_share_bytes_total{direction="out"} 2\n')
     expect(text).toContain('shoal_cap_bytes_per_second{direction="out"} 2097152\n')
     expect(text).not.toMatch(/baf[ky]|\/ip4|P1|\/h\b|12D3/)
+  })
+
+  it('tell of limits what is used and how often they were run into, where that is known', async () => {
+    const lines = (await page()).split('\n').filter((line) => line.startsWith('shoal_limit_'))
+    expect(lines).toEqual([
+      'shoal_limit_max{limit="connections"} 100',
+      'shoal_limit_used{limit="connections"} 3',
+      'shoal_limit_used{limit="month"} 5',
+      'shoal_limit_hits_total{limit="connections"} 2',
+    ])
   })
 
   it('count how jobs ended, under a bounded number of codes', async () => {
