@@ -13,16 +13,7 @@ import { LimitRegistry } from './budgets/limit-registry.ts'
 import { limitsResult } from './budgets/limits-result.ts'
 import { memoryShares } from './budgets/memory.ts'
 import type { Config } from './config.ts'
-import {
-  JobError,
-  type JobEvent,
-  type LimitRow,
-  type PeerSummary,
-  type ShareSummary,
-  type ShoalApi,
-  type StatusResult,
-  VERSION,
-} from './control/api.ts'
+import { JobError, type JobEvent, type LimitRow, type ShoalApi, type StatusResult, VERSION } from './control/api.ts'
 import { toJobError } from './control/job-error.ts'
 import { serveControl } from './control/server.ts'
 import { CryptoPool } from './crypto/pool.ts'
@@ -37,7 +28,6 @@ import { diskRoom, pinnedBytes } from './jobs/disk-room.ts'
 import type { JobEnvironment } from './jobs/environment.ts'
 import { gcJob, unseedJob } from './jobs/gc.ts'
 import { getJob } from './jobs/get.ts'
-import type { Holding } from './jobs/holding.ts'
 import { Keeping } from './jobs/keeping.ts'
 import { Pins } from './jobs/pins.ts'
 import { restoreShares } from './jobs/restore.ts'
@@ -62,6 +52,7 @@ import { assertHomeIsKnown, migrateHome } from './storage/home-version.ts'
 import { PinFiles, withPinFiles } from './storage/pin-files.ts'
 import { openOrRebuildRecords } from './storage/records-rebuild.ts'
 import { SourceStore } from './storage/source-store.ts'
+import { peerSummaries, shareSummary } from './summaries.ts'
 
 export interface ShoalNode {
   api: ShoalApi
@@ -355,14 +346,14 @@ class RunningNode implements ShoalNode {
       gc: (request, onEvent, signal) => this.#job('gc', signal, (inner) => gcJob(env, request, onEvent, inner)),
       verify: (request, onEvent, signal) => this.#job('verify', signal, (inner) => verifyJob(env, request, onEvent, inner)),
       shares: async () =>
-        await Promise.all((await env.records.listShares()).map((record) => this.#summary(env.host.holding(record.cid), record))),
+        await Promise.all((await env.records.listShares()).map((record) => shareSummary(env, this.#stack !== null, record))),
       limits: async (request) => {
         await this.#budgets.change(request)
         return limitsResult(this.#budgets, this.#limiter)
       },
       status: () => Promise.resolve(this.#status()),
       limitTable: () => this.#limitTable(),
-      peers: () => Promise.resolve(this.#peers()),
+      peers: () => Promise.resolve(peerSummaries(env.host, this.#stack)),
       identity: () => Promise.resolve({ peerId: this.peerId, addresses: this.addresses() }),
       logLevel: async ({ level }) => {
         if (level !== 'same') this.#log.level = level
@@ -431,28 +422,6 @@ class RunningNode implements ShoalNode {
     this.#idle.clear()
   }
 
-  #summary(holding: Holding | undefined, record: NonNullable<Holding['record']>): ShareSummary {
-    const live = holding?.live
-    const isComplete = record.state === 'complete'
-    return {
-      cid: record.cid,
-      role: record.role,
-      label: record.label,
-      files: record.files,
-      sizeBytes: record.sizeBytes,
-      wireBytes: record.wireBytes,
-      state: this.#env.sources.faultsOf(record.cid) > 0 ? 'partial' : record.state,
-      inPlace: record.inPlace,
-      faultyFiles: this.#env.sources.faultsOf(record.cid),
-      seeding: this.#stack !== null,
-      peers: live?.links.length ?? 0,
-      haveBlocks: live?.heldBlocks ?? (isComplete ? (record.blockCount ?? 0) : 0),
-      blockCount: record.blockCount,
-      announcedMs: holding?.record?.announcedMs ?? record.announcedMs,
-      keepUntilMs: this.#env.keeping.of(record.cid).keepUntilMs,
-    }
-  }
-
   async #limitTable(): Promise<LimitRow[]> {
     const env = this.#env
     const disk = { pinnedBytes: await pinnedBytes(env), ...(await diskRoom(env.home, env.budgets.current.freeBytesKept)) }
@@ -497,35 +466,6 @@ class RunningNode implements ShoalNode {
     const { count, first } = this.#env.sources.faults()
     const isOwn = (cid: string): boolean => this.#env.host.holding(cid)?.record?.role === 'owner'
     return { count, first: first.map((file) => ({ ...file, isOwn: isOwn(file.cid) })) }
-  }
-
-  #peers(): PeerSummary[] {
-    const shares = new Map<string, PeerSummary['shares']>()
-    for (const { cid, live, dialling } of this.#env.host.holdings()) {
-      for (const link of live?.links ?? []) {
-        const { peerId } = link.remote
-        const { bytesIn, bytesOut, verifiedBlocks } = link.stats
-        const blocks = live?.blocksOf(peerId) ?? null
-        const row = {
-          cid: cid.text,
-          bytesIn,
-          bytesOut,
-          ...this.#env.host.rateOf(link),
-          hasAll: blocks === null,
-          haveBlocks: blocks ?? live?.leaves.count ?? 0,
-          verifiedBlocks,
-          source: dialling?.sourceOf(peerId) ?? 'itself',
-        }
-        shares.set(peerId, [...(shares.get(peerId) ?? []), row])
-      }
-    }
-    return (this.#stack?.connections() ?? []).map(({ peerId, address, direction, openedMs }) => ({
-      peerId,
-      address,
-      direction,
-      shares: shares.get(peerId) ?? [],
-      connectedSeconds: Math.max(0, Math.floor((Date.now() - openedMs) / 1000)),
-    }))
   }
 }
 

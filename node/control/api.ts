@@ -6,6 +6,7 @@
  */
 import { EXIT, FORMAT_CODES } from '../../protocol/errors.ts'
 import type { LogLevel } from '../log.ts'
+import type { HomeBundle } from './bundle.ts'
 
 /** The version of Shoal; equal to the one in package.json (test/tidy.test.ts). */
 export const VERSION = '0.1.0'
@@ -390,26 +391,6 @@ export type JobEvent =
   | { type: 'warning'; message: string }
 
 export type OnEvent = (event: JobEvent) => void
-
-/** Bytes in JSON. */
-export interface Base64 {
-  base64: string
-}
-
-/** A home without its blocks, keys included: for `export`, over the control socket only. */
-export interface HomeBundle {
-  shoal: 'home'
-  /** Of this form. */
-  version: number
-  homeVersion: number
-  madeMs: number
-  identity: Base64
-  nodeSecret: Base64
-  /** The text of config.json; null: there is none. */
-  config: string | null
-  /** All tables but notes on peers; bytes are Base64. */
-  records: { version: number; tables: Record<string, Record<string, unknown>[]> }
-}
 
 /** What a node does for its user. Every method throws JobError (or the abort reason of its signal) and nothing else on purpose. */
 export interface ShoalApi {

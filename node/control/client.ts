@@ -8,7 +8,6 @@ import { CONTROL } from '../../protocol/limits.ts'
 import {
   type GcResult,
   type GetResult,
-  type HomeBundle,
   type IdentityResult,
   JobError,
   type JobEvent,
@@ -26,6 +25,7 @@ import {
   type UnseedResult,
   type VerifyResult,
 } from './api.ts'
+import type { HomeBundle } from './bundle.ts'
 import { ERROR_TRAILER, pathOf, type WireError } from './routes.ts'
 import { isAnswered, isSocketFolderThere } from './socket-folder.ts'
 
