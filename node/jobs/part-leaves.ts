@@ -41,7 +41,8 @@ export class PartLeaves implements LeafSource, LeafSink {
   async block(position: number, digest: Uint8Array): Promise<Uint8Array | null> {
     const { plan, pool } = this.#init
     const piece = pool.buffers.take(FORMAT.pieceBytes)
-    const isThere = plan.holds(position) && (await plan.read(position, piece))
+    // What cannot be read, or not any more because the files are being put in place, is not here.
+    const isThere = plan.holds(position) && (await plan.read(position, piece).catch(() => false))
     const { block, piece: back } = isThere ? await this.#reseal(position, digest, piece) : { block: null, piece }
     pool.buffers.give(back)
     return block

@@ -35,6 +35,7 @@ export class PartFolder {
   readonly #unsized = new Set<number>()
   // In order of use, so that the first idle one is the one to close.
   readonly #open = new Map<number, Opened>()
+  #isOver = false
 
   private constructor(fs: FileSystem, plan: Plan, path: string) {
     this.#fs = fs
@@ -102,7 +103,7 @@ export class PartFolder {
   /** Closes all files and leaves them for the next run; without any, nothing stays. */
   async leave(): Promise<void> {
     if (this.#created.size === 0) return await this.remove()
-    await this.closeAll().catch(() => {})
+    await this.end().catch(() => {})
     live.delete(this.path)
   }
 
@@ -113,6 +114,7 @@ export class PartFolder {
 
   /** Runs `work` on a file of the plan, which is created at its first use; it stays open for a while afterwards. */
   async withFile<T>(file: number, work: (handle: OpenFile) => Promise<T>): Promise<T> {
+    if (this.#isOver) throw new FileError('CLOSED', 'this part folder is closed')
     const opened = this.#open.get(file) ?? { file: this.#openFile(file), users: 0 }
     this.#open.delete(file)
     this.#open.set(file, opened)
@@ -149,6 +151,12 @@ export class PartFolder {
     return making
   }
 
+  /** Closes all files for good: nobody opens one of them again. */
+  async end(): Promise<void> {
+    this.#isOver = true
+    await this.closeAll()
+  }
+
   async closeAll(): Promise<void> {
     for (const file of [...this.#open.keys()]) await this.#close(file)
   }
@@ -163,7 +171,7 @@ export class PartFolder {
 
   /** Removes the whole part folder. When something else was put in its place, that goes, and what it points to stays. */
   async remove(): Promise<void> {
-    await this.closeAll().catch(() => {})
+    await this.end().catch(() => {})
     // Where that fails it is a leftover like any other, for the next extraction to clear.
     live.delete(this.path)
     await this.#fs.remove(this.path, 'tree')

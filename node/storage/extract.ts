@@ -242,6 +242,7 @@ export class Extraction {
       const part = await this.#start()
       const causes = await this.#completeFiles(part, signal)
       await this.#checkHashes(part, causes, signal)
+      await part.end()
       signal.throwIfAborted()
       await forEachBounded(this.#plan.dirs.keys(), STORAGE.extractWritesMax, async (dir) => {
         await this.#fs.syncDirectory(join(part.path, this.#plan.dirs[dir]!))
