@@ -74,6 +74,8 @@ describe('a home that was exported and imported', () => {
     // It can be exported again, and is the same.
     const { madeMs: _made, ...again } = await node.api.exportHome(never)
     for (const row of again.records.tables.share ?? []) row.state = 'complete'
+    // The checksum of a row follows from its state, which an import changes.
+    for (const { records } of [again, bundle]) for (const row of records.tables.share ?? []) delete row.sum
     expect(again).toEqual(expect.objectContaining({ identity: bundle.identity, records: bundle.records }))
   })
 
