@@ -92,7 +92,7 @@ async function download(hints: string[], deed: () => Promise<unknown>, by = vict
   await mkdir(out)
   const before = await api.status(patience())
   const logged = { victim: daemon.log.length, seeder: seeder.daemon.log.length }
-  const request = { link, outputDir: out, path: null, force: false, consent: false, wait: true, peers: hints, keep: true }
+  const request = { link, outputDir: out, path: null, force: false, consent: false, wait: true, peers: hints, keep: true, keepSealed: true }
   const getting = api.get(request, () => {}, patience(30_000))
   await deed()
   await api.seed({ link, wait: true, peers: [seeder.address] }, () => {}, patience(30_000))
