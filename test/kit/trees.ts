@@ -3,9 +3,10 @@ import { createReadStream } from 'node:fs'
 import { copyFile, lstat, mkdir, readdir } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 
-const SKIPPED = new Set(['node_modules', 'dist', '.git'])
+const SKIPPED = new Set(['node_modules', 'dist', '.git', 'golden'])
 
-/** Copies a source tree without what can be built again. */
+/** Copies a source tree without what can be built again, and without golden homes: their names and the heads of their files stand in every
+ *  home, where the plaintext of a share is searched for. */
 export async function copySources(from: string, to: string): Promise<void> {
   await mkdir(to, { recursive: true })
   for (const entry of await readdir(from, { withFileTypes: true })) {
