@@ -4,8 +4,11 @@
  *
  * All are processes of their own and find each other through the DHT, where the hostile announce themselves like seeders. The seeder
  * lives in one network namespace with a token bucket on its device, all others in another; nothing leaves them. The honest others
- * hold two blocks in a hundred or so each. Needs root on Linux. Options: --mib N (default 64), --runs N (default 3), --hostile N,M.
+ * hold two blocks in a hundred or so each. Needs root on Linux. Options: --mib N (default 64), --runs N (default 3), --hostile N,M;
+ * --apart gives the downloader one processor and everybody else another, as if they were on computers of their own: what it is late then
+ * it is by its own doing.
  */
+import { execFileSync } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
 import { mkdir, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
@@ -38,6 +41,12 @@ interface Figure {
   seederLagMs: number
 }
 
+interface Size {
+  mebibytes: number
+  runs: number
+  isApart: boolean
+}
+
 interface Swarm {
   sandbox: Sandbox
   seeder: Daemon
@@ -46,9 +55,10 @@ interface Swarm {
   link: string
   cid: string
   folder: string
+  isApart: boolean
 }
 
-const listenAt = (host: Host): { prefix: string[]; listen: string } => ({ prefix: host.prefix, listen: `/ip4/${host.address}/tcp/0` })
+const listenAt = (host: Host): { prefix: string[]; listen: string } => ({ prefix: [...host.prefix], listen: `/ip4/${host.address}/tcp/0` })
 
 async function makeShare(folder: string, mebibytes: number): Promise<void> {
   await mkdir(folder)
@@ -56,7 +66,7 @@ async function makeShare(folder: string, mebibytes: number): Promise<void> {
 }
 
 /** Brings up the seeder and the honest others, each with a small part of the share. */
-async function makeSwarm(sandbox: Sandbox, [up, down]: [Host, Host], honestCount: number, mebibytes: number): Promise<Swarm> {
+async function makeSwarm(sandbox: Sandbox, [up, down]: [Host, Host], honestCount: number, { mebibytes, isApart }: Size): Promise<Swarm> {
   const folder = sandbox.path('folder')
   await makeShare(folder, mebibytes)
   const seeder = await sandbox.daemon('seeder', listenAt(up))
@@ -82,7 +92,7 @@ async function makeSwarm(sandbox: Sandbox, [up, down]: [Host, Host], honestCount
     }
     honest.push(daemon)
   }
-  return { sandbox, seeder, honest, down, link, cid, folder }
+  return { sandbox, seeder, honest, down, link, cid, folder, isApart }
 }
 
 async function startHostile(swarm: Swarm, count: number): Promise<{ processes: HostileProcess[]; peers: HostilePeerHandle[] }> {
@@ -110,9 +120,11 @@ async function startHostile(swarm: Swarm, count: number): Promise<{ processes: H
 
 /** One download by a newcomer that nobody has met before. */
 async function download(swarm: Swarm, run: string, hostile: HostilePeerHandle[]): Promise<Figure> {
-  const { sandbox, seeder, honest, down, link, folder } = swarm
+  const { sandbox, seeder, honest, down, link, folder, isApart } = swarm
   const bootstrap = [honest[0] ?? seeder].flatMap(({ addresses }) => addresses)
-  const victim = await sandbox.daemon(`victim-${run}`, { ...listenAt(down), bootstrap, args: ['--log-level', 'debug'] })
+  const place = listenAt(down)
+  if (isApart) place.prefix.push('taskset', '-c', '1')
+  const victim = await sandbox.daemon(`victim-${run}`, { ...place, bootstrap, args: ['--log-level', 'debug'] })
   const out = sandbox.path(`out-${run}`)
   await mkdir(out)
   for (const peer of hostile) peer.visit(victim.addresses[0]!)
@@ -154,12 +166,13 @@ function sayFigures(name: string, figures: Figure[]): void {
   )
 }
 
-async function compare(hostileCount: number, mebibytes: number, runs: number): Promise<void> {
+async function compare(hostileCount: number, size: Size): Promise<void> {
+  const { runs } = size
   const sandbox = await Sandbox.create()
   const { hosts, close } = await joinHosts('10.79.0')
   let processes: HostileProcess[] = []
   try {
-    const swarm = await makeSwarm(sandbox, hosts, PEERS - 1 - hostileCount, mebibytes)
+    const swarm = await makeSwarm(sandbox, hosts, PEERS - 1 - hostileCount, size)
     await limitUplink(hosts[0], RATE)
     const clean: Figure[] = []
     for (let run = 0; run < runs; run++) clean.push(await download(swarm, `clean-${run}`, []))
@@ -183,17 +196,20 @@ async function compare(hostileCount: number, mebibytes: number, runs: number): P
 
 async function main(): Promise<void> {
   const { values } = parseArgs({
-    options: { mib: { type: 'string' }, runs: { type: 'string' }, hostile: { type: 'string' } },
+    options: { mib: { type: 'string' }, runs: { type: 'string' }, hostile: { type: 'string' }, apart: { type: 'boolean' } },
   })
   if (!canMakeNamespaces) {
     say('Skipped: network namespaces need root on Linux.')
     return
   }
-  const mebibytes = Number(values.mib ?? 64)
-  say(`${mebibytes} MiB from one seeder behind ${RATE.replace('mbit', ' Mbit/s')}, ${PEERS} peers beside the one that downloads.\n`)
+  const size: Size = { mebibytes: Number(values.mib ?? 64), runs: Number(values.runs ?? 3), isApart: values.apart === true }
+  if (size.isApart) execFileSync('taskset', ['-acp', '0', String(process.pid)])
+  say(
+    `${size.mebibytes} MiB from one seeder behind ${RATE.replace('mbit', ' Mbit/s')}, ${PEERS} peers beside the one that downloads${size.isApart ? ', which has a processor of its own' : ''}.\n`,
+  )
   say('| peers | succeeded | seconds | MiB in vain | MiB of memory: downloader, seeder | lag p99 ms |')
   say('|---|---|---|---|---|---|')
-  for (const count of (values.hostile ?? '20,36').split(',')) await compare(Number(count), mebibytes, Number(values.runs ?? 3))
+  for (const count of (values.hostile ?? '20,36').split(',')) await compare(Number(count), size)
 }
 
 await main()

@@ -145,15 +145,20 @@ export class Announcing {
   async #find(stack: Stack, holding: Holding): Promise<void> {
     const { signal: stopped, log, onFound } = this.#parts
     holding.findsRunning++
+    let peers = 0
     try {
       const signal = AbortSignal.any([stopped, AbortSignal.timeout(WAITS.findMs)])
       if (stack.connections().length === 0) await stack.connectBootstrap(signal)
-      for await (const found of stack.find(holding.rendezvous, signal)) onFound(holding, found)
+      for await (const found of stack.find(holding.rendezvous, signal)) {
+        peers++
+        onFound(holding, found)
+      }
     } catch (error) {
       log.debug('looking for seeders failed', { error })
     } finally {
       holding.findsRunning--
       holding.findsDone++
+      log.debug('looked for peers', { peers })
     }
     const live = (holding.live?.links.length ?? 0) + (holding.dialling?.count ?? 0)
     this.#feed({ type: 'findDone', cid: holding.cid.text, live })

@@ -6,5 +6,6 @@ export interface Remote {
   /** Multiaddr text of the connection. */
   address: string
   isRelayed: boolean
+  /** Who opened the stream: one of ours may run on a connection that the peer opened. */
   direction: 'inbound' | 'outbound'
 }

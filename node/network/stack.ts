@@ -186,7 +186,7 @@ class NodeStack implements Stack {
     }
     // Over the peer's limit a stream opens and is reset at once.
     if (stream.status !== 'open') throw new NetworkError('REFUSED', `the peer gave a stream that is ${stream.status}`)
-    return { frames: new FrameStream(stream), remote: remoteOf(connection) }
+    return { frames: new FrameStream(stream), remote: remoteOf(connection, 'outbound') }
   }
 
   provide(rendezvous: Uint8Array, signal: AbortSignal): Promise<number> {
@@ -211,7 +211,7 @@ class NodeStack implements Stack {
   }
 
   dialableAddresses(peerId: string): string[] {
-    const seen = this.#parts.node.getConnections(peerIdFromString(peerId)).map(remoteOf)
+    const seen = this.#parts.node.getConnections(peerIdFromString(peerId)).map((connection) => remoteOf(connection, connection.direction))
     return dialableAddresses(seen, this.#listens.get(peerId) ?? [])
   }
 
@@ -331,7 +331,7 @@ class NodeStack implements Stack {
     const frames = new FrameStream(stream)
     try {
       if (connection.remotePeer.type !== 'Ed25519') throw new NetworkError('REFUSED', 'identity of another kind')
-      await handler(frames, remoteOf(connection), this.#stopping.signal)
+      await handler(frames, remoteOf(connection, 'inbound'), this.#stopping.signal)
       await frames.close(AbortSignal.timeout(WAITS.stopMs))
     } catch (thrown) {
       this.#parts.log.debug('swarm stream ended', { peer: connection.remotePeer.toString(), cause: asError(thrown) })
@@ -340,12 +340,12 @@ class NodeStack implements Stack {
   }
 }
 
-const remoteOf = (connection: Connection): Remote => ({
+const remoteOf = (connection: Connection, direction: Remote['direction']): Remote => ({
   peerId: connection.remotePeer.toString(),
   peerIdBytes: connection.remotePeer.toMultihash().bytes,
   address: connection.remoteAddr.toString(),
   isRelayed: connection.limits !== undefined && connection.limits !== null,
-  direction: connection.direction,
+  direction,
 })
 
 function parseAddress(text: string): Multiaddr {

@@ -61,6 +61,21 @@ describe('a swarm stream', () => {
     expect(remote).toMatchObject({ direction: 'outbound', peerId: b.peerId, peerIdBytes: b.peerIdBytes, isRelayed: false })
   })
 
+  test('is outbound for the one who opened it, whoever opened the connection below', async () => {
+    const [a, b] = [await start(), await start()]
+    const seen: string[] = []
+    const answer = async (_frames: unknown, { direction }: { direction: string }): Promise<void> => void seen.push(direction)
+    await a.handleSwarm(answer)
+    await b.handleSwarm(answer)
+    const there = await a.openSwarm(targetOf(b), patience())
+    await there.frames.read(patience())
+    const back = await b.openSwarm(targetOf(a), patience())
+    await back.frames.read(patience())
+    expect(b.connections().map(({ direction }) => direction)).toEqual(['inbound'])
+    expect([there.remote.direction, back.remote.direction]).toEqual(['outbound', 'outbound'])
+    expect(seen).toEqual(['inbound', 'inbound'])
+  })
+
   test('whose handler throws ends alone: the connection and other streams live on', async () => {
     const [a, b] = [await start(), await start()]
     let count = 0
