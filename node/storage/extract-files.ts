@@ -14,6 +14,7 @@ import type { Plan } from './extract-plan.ts'
 import type { Target } from './extract-target.ts'
 import { FileError, showPath, systemCode } from './file-error.ts'
 import type { FileSystem, OpenFile } from './fs.ts'
+import { forEachBounded } from './turns.ts'
 
 // Parts of extractions that run in this process: not leftovers, even when their tag is ours.
 const live = new Set<string>()
@@ -35,6 +36,10 @@ export class PartFolder {
   readonly #unsized = new Set<number>()
   // In order of use, so that the first idle one is the one to close.
   readonly #open = new Map<number, Opened>()
+  /** Files whose sync has failed: what reads well may not be on disk, and another sync would succeed and save nothing. */
+  readonly #unsure = new Set<number>()
+  /** The same of the names in it. */
+  #isUnsure = false
   #isOver = false
 
   private constructor(fs: FileSystem, plan: Plan, path: string) {
@@ -100,10 +105,18 @@ export class PartFolder {
     return this.#created.has(file)
   }
 
-  /** Closes all files and leaves them for the next run; without any, nothing stays. */
+  /** Closes all files and leaves them for the next run, but for those whose sync has failed; without any, nothing stays. */
   async leave(): Promise<void> {
-    if (this.#created.size === 0) return await this.remove()
-    await this.end().catch(() => {})
+    try {
+      if (this.#created.size === this.#unsure.size || this.#isUnsure) return await this.remove()
+      await this.end().catch(() => {})
+      for (const file of this.#unsure) await this.#fs.remove(this.pathOf(file), 'tree')
+    } catch (error) {
+      // Where not even that can be removed, the next run must not find what it would believe.
+      if (this.#unsure.size === 0 && !this.#isUnsure) throw error
+      live.add(this.path)
+      return
+    }
     live.delete(this.path)
   }
 
@@ -137,9 +150,24 @@ export class PartFolder {
     await this.withFile(file, async (handle) => {
       const mtime = this.#plan.mtimeOf(file)
       if (mtime !== undefined) await handle.setModified(mtime)
-      await handle.datasync()
+      try {
+        await handle.datasync()
+      } catch (error) {
+        this.#unsure.add(file)
+        throw error
+      }
     })
     await this.#close(file)
+  }
+
+  /** Makes the names in all folders of the plan durable. */
+  async syncFolders(): Promise<void> {
+    try {
+      await forEachBounded(this.#plan.dirs, STORAGE.extractWritesMax, (dir) => this.#fs.syncDirectory(join(this.path, dir)))
+    } catch (error) {
+      this.#isUnsure = true
+      throw error
+    }
   }
 
   /** Makes a folder of the plan and those above it. */
