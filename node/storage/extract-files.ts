@@ -16,8 +16,14 @@ import { FileError, showPath, systemCode } from './file-error.ts'
 import type { FileSystem, OpenFile } from './fs.ts'
 import { forEachBounded } from './turns.ts'
 
-// Parts of extractions that run in this process: not leftovers, even when their tag is ours.
-const live = new Set<string>()
+// Parts of extractions that run in this process, by disk: not leftovers, even when their tag is ours.
+const running = new WeakMap<FileSystem, Set<string>>()
+
+function liveOn(fs: FileSystem): Set<string> {
+  const live = running.get(fs) ?? new Set()
+  running.set(fs, live)
+  return live
+}
 
 interface Opened {
   file: Promise<OpenFile>
@@ -62,6 +68,7 @@ export class PartFolder {
       await fs.syncDirectory(parent)
     }
     await assertReal(fs, target.dir)
+    const live = liveOn(fs)
     for (const path of await leftoversIn(fs, target.dir, tag)) {
       if (path !== leftover?.path && !live.has(path)) await fs.remove(path, 'tree')
     }
@@ -82,11 +89,12 @@ export class PartFolder {
 
   /** The part of an interrupted run that can be gone on with; nobody else of this process can take it from here on. */
   static async findLeftover(fs: FileSystem, plan: Plan, target: Target, tag: string): Promise<Leftover | null> {
+    const live = liveOn(fs)
     for (const path of await leftoversIn(fs, target.dir, tag)) {
       if (live.has(path)) continue
       live.add(path)
       try {
-        if (await isOurs(path)) return await takeOver(path, plan)
+        if (await isOurs(fs, path)) return await takeOver(fs, path, plan)
       } catch {
         // What cannot be gone through is cleared like the others, or named by what fails then.
       }
@@ -96,8 +104,8 @@ export class PartFolder {
   }
 
   /** A leftover that was found and is not wanted after all. */
-  static letGo({ path }: Leftover): void {
-    live.delete(path)
+  static letGo(fs: FileSystem, { path }: Leftover): void {
+    liveOn(fs).delete(path)
   }
 
   /** Whether a file was ever written to. */
@@ -114,10 +122,10 @@ export class PartFolder {
     } catch (error) {
       // Where not even that can be removed, the next run must not find what it would believe.
       if (this.#unsure.size === 0 && !this.#isUnsure) throw error
-      live.add(this.path)
+      liveOn(this.#fs).add(this.path)
       return
     }
-    live.delete(this.path)
+    liveOn(this.#fs).delete(this.path)
   }
 
   /** Where a file is being written. */
@@ -201,7 +209,7 @@ export class PartFolder {
   async remove(): Promise<void> {
     await this.end().catch(() => {})
     // Where that fails it is a leftover like any other, for the next extraction to clear.
-    live.delete(this.path)
+    liveOn(this.#fs).delete(this.path)
     await this.#fs.remove(this.path, 'tree')
   }
 

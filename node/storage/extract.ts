@@ -104,7 +104,7 @@ export class Extraction {
     try {
       await assertRoom(fs, plan, target, leftover?.bytes)
     } catch (error) {
-      if (leftover !== null) PartFolder.letGo(leftover)
+      if (leftover !== null) PartFolder.letGo(fs, leftover)
       throw error
     }
     return new Extraction(init, fs, plan, target, leftover)
@@ -270,7 +270,7 @@ export class Extraction {
     this.#failure ??= new Error('this extraction was interrupted')
     await this.#turns.whenIdle()
     const part = (await this.#part?.catch(() => null)) ?? null
-    if (part === null && this.#leftover !== null) PartFolder.letGo(this.#leftover)
+    if (part === null && this.#leftover !== null) PartFolder.letGo(this.#fs, this.#leftover)
     await part?.leave()
   }
 

@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { Extraction } from '../../node/storage/extract.ts'
 import type { Entry } from '../../protocol/entry.ts'
-import { type Hook, freshFolder, hookedFileSystem, never, systemError } from './storage-fakes.ts'
+import { freshFolder, type Hook, hookedFileSystem, never, systemError } from './storage-fakes.ts'
 
 const PIECE = 64
 const pieces = [1, 2, 3].map((fill) => new Uint8Array(PIECE).fill(fill))
