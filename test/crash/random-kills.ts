@@ -15,8 +15,10 @@ import { Tally } from './tally.ts'
 const LOOK_EVERY = 25
 /** As many of the last runs of each kind. */
 const LEARN_FROM = 8
+/** Some runs end before they are killed. */
+const TRIALS_PER_KILL = 3
 
-/** How long a run of some kind takes that nobody kills, learned from those that came to their end. */
+/** How long a run of some length takes that nobody kills, learned from those that came to their end. */
 class Duration {
   readonly #startedMs: number[] = []
   readonly #endedMs: number[] = []
@@ -37,7 +39,7 @@ class Duration {
       number,
       number,
     ]
-    return random.below(5) === 0 ? random.below(Math.ceil(start)) : start + random.below(Math.ceil(1.15 * end - start))
+    return random.below(5) === 0 ? random.below(Math.ceil(start)) : start + random.below(Math.ceil(1.05 * end - start))
   }
 
   get isKnown(): boolean {
@@ -54,19 +56,23 @@ export async function killAtRandom(stage: Stage, count: number, seed: number): P
   /** Shares whose link was printed, and which nobody asked to let go since. */
   const promised = new Map<string, Said & { said: 'shared' }>()
   const durations = new Map<string, Duration>()
-  for (let i = 1; i <= count; i++) {
-    tally.at(`kill ${i}`)
+  for (let i = 1; tally.killed < count && i <= TRIALS_PER_KILL * count; i++) {
+    tally.at(`trial ${i}`)
     const steps: Step[] = []
     const out = stage.path(`random-out-${i}`)
     const got = random.below(links.length)
     const isGet = random.below(4) === 0
+    // Several things in a row, so that most kills come after something was promised and before the rest is.
     if (isGet) steps.push({ do: 'get', link: links[got] ?? '', outputDir: out })
-    for (let n = random.below(isGet ? 2 : 3); n > 0; n--) steps.push({ do: 'share', path: sources[random.below(sources.length)] ?? '' })
-    // What was let go comes back, so that there is something to let go.
     const going = random.below(3) === 0 ? [...promised.values()][random.below(promised.size)] : undefined
     if (going !== undefined) steps.push({ do: 'unseed', cid: going.cid })
+    for (let n = 1 + random.below(4); n > 0; n--) {
+      const path = sources[random.below(sources.length)] ?? ''
+      // What is let go comes back in another run.
+      if (path !== going?.path) steps.push({ do: 'share', path })
+    }
     const order = stage.order(home, steps, isGet ? addresses : [])
-    const kind = steps.map((step) => step.do).join(' ')
+    const kind = `${isGet} ${steps.length}`
     const duration = durations.get(kind) ?? new Duration()
     durations.set(kind, duration)
     const startedMs = performance.now()
@@ -77,14 +83,13 @@ export async function killAtRandom(stage: Stage, count: number, seed: number): P
     if (going !== undefined) promised.delete(going.path)
     for (const said of killed.said) {
       if (killed.signal === 'SIGKILL' && ['shared', 'got', 'unseeded'].includes(said.said)) tally.promised++
-      // A share that is let go in the same run comes before that.
-      if (said.said === 'shared' && said.cid !== going?.cid) promised.set(said.path, said)
+      if (said.said === 'shared') promised.set(said.path, said)
       if (said.said === 'failed' && said.code !== 'NOT_KEPT') tally.fault(`${said.step} failed: ${said.code} ${said.message}`)
       if (said.said === 'got' && treeOf(join(out, `random-${got}`)) !== treeOf(sources[got] ?? '')) tally.fault('wrong bytes: what was got')
     }
     if (killed.signal !== 'SIGKILL' && killed.said.at(-1)?.said !== 'stopped') tally.fault(`ended by itself: ${killed.stderr}`)
     stage.drop(out)
-    if (i % LOOK_EVERY === 0 || i === count) await look(stage, home, promised, tally)
+    if (i % LOOK_EVERY === 0 || tally.killed === count) await look(stage, home, promised, tally)
   }
   return tally
 }

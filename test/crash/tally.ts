@@ -5,7 +5,7 @@ export class Tally {
   readonly name: string
   readonly points: number
   killed = 0
-  /** Kills after which something had been acknowledged already. */
+  /** What had been acknowledged before the kills. */
   promised = 0
   slowestStartMs = 0
   slowestStopMs = 0

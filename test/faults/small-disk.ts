@@ -162,6 +162,7 @@ async function spoil(victim: Victim, disk: SmallDisk, mishap: Mishap, act: Act):
   row.at('the only trial')
   row.trials++
   await act.prepare(victim)
+  await noteLag(row, victim)
   let isDue = true
   const strike = (): void => {
     if (isDue) mishap.strike(disk)
@@ -191,6 +192,7 @@ async function seedGoesOn(victim: Victim, disk: SmallDisk): Promise<Row> {
   row.at('the only trial')
   row.trials++
   const { link, origin } = victim.scene
+  await noteLag(row, victim)
   disk.fill(ROOM_LEFT_BYTES)
   row.struck++
   const signal = AbortSignal.timeout(SEED_MS_MAX)

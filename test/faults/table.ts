@@ -17,6 +17,7 @@ export class Row {
   wrong = 0
   /** Asked again, or just left alone, once the cause was gone: it went on. */
   resumed = 0
+  lagBeforeMs: number | null = null
   lagMs = 0
   /** What made it fail: 'no' means that nothing slowed the daemon beside the fault itself. */
   readonly strace: 'no' | 'not on the loop'
@@ -44,16 +45,16 @@ export class Row {
   }
 }
 
-const COLUMNS = ['what goes wrong', 'trials', 'struck', 'passed', 'refused', 'alive', 'state', 'goes on', 'lag p99', 'strace']
+const COLUMNS = ['what goes wrong', 'trials', 'struck', 'passed', 'refused', 'alive', 'state', 'goes on', 'lag p99 before', 'with', 'strace']
 
 /** The table; every fault is written out below it. */
 export function tableOf(rows: readonly Row[]): string {
   const cells = rows.map((row) => {
-    const { name, trials, struck, passed, refused, died, wrong, resumed, lagMs, strace, skipped } = row
+    const { name, trials, struck, passed, refused, died, wrong, resumed, lagBeforeMs, lagMs, strace, skipped } = row
     if (skipped !== null) return [name, ...COLUMNS.slice(2).map(() => '-'), `skipped: ${skipped}`]
     const codes = [...refused].map(([code, count]) => `${count} ${code}`).join(', ')
     const verdicts = [died === 0 ? 'yes' : `${died} died`, wrong === 0 ? 'right' : `${wrong} wrong`, `${resumed} of ${trials}`]
-    return [name, trials, struck, passed, codes === '' ? '-' : codes, ...verdicts, `${lagMs} ms`, strace].map(String)
+    return [name, trials, struck, passed, codes === '' ? '-' : codes, ...verdicts, `${lagBeforeMs ?? '-'} ms`, `${lagMs} ms`, strace].map(String)
   })
   return [...alignColumns(COLUMNS, cells), ...rows.flatMap(({ faults }) => faults)].join('\n')
 }

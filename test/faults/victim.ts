@@ -71,6 +71,12 @@ export class Victim {
     const { link } = await api.share({ paths: [scene.kept], scope: 'node', name: null }, ignore, AbortSignal.timeout(ACT_MS_MAX))
     const victim = new Victim(scene, daemon, api, link, options.out ?? scene.sandbox.path(`out-${name}`))
     victim.#base = (await blockNames(daemon.home)).length
+    // Everything once in order: what is compiled and loaded on the way says nothing of the disk.
+    for (const act of ACTS) {
+      await act.prepare(victim)
+      await act.run(victim)
+      for (const fault of await victim.clean()) throw new Error(`${act.name} on a disk in order: ${fault}`)
+    }
     return victim
   }
 
@@ -191,6 +197,7 @@ export const ACTS: readonly Act[] = [
 export async function tryAct(row: Row, victim: Victim, act: Act, arm: () => Promise<{ mend(): Promise<boolean> }>): Promise<boolean> {
   row.trials++
   await act.prepare(victim)
+  await noteLag(row, victim)
   const armed = await arm()
   const outcome = await victim.attempt(() => act.run(victim))
   const isStruck = await armed.mend()
@@ -220,11 +227,14 @@ export async function settle(row: Row, victim: Victim, act: Act, outcome: string
   await noteLag(row, victim)
 }
 
+/** How late the loop was in the last minute or two: of a young daemon that is its start, too. */
 export async function noteLag(row: Row, { api }: Victim): Promise<void> {
-  row.lagMs = Math.max(row.lagMs, (await api.status(AbortSignal.timeout(ACT_MS_MAX))).lagP99Ms)
+  const { lagP99Ms } = await api.status(AbortSignal.timeout(ACT_MS_MAX))
+  row.lagBeforeMs ??= lagP99Ms
+  row.lagMs = Math.max(row.lagMs, lagP99Ms)
 }
 
 export function judgeLag(row: Row): void {
   row.at('at its end')
-  if (row.lagMs > LAG_MS_MAX) row.fault(`the loop was ${row.lagMs} ms late, limit ${LAG_MS_MAX} ms`)
+  if (row.lagMs > Math.max(LAG_MS_MAX, row.lagBeforeMs ?? 0)) row.fault(`the loop was ${row.lagMs} ms late, limit ${LAG_MS_MAX} ms`)
 }
