@@ -6,6 +6,7 @@
 import { constants } from 'node:fs'
 import { type FileHandle, open } from 'node:fs/promises'
 import { FileError, naming, showPath, systemCode } from './file-error.ts'
+import { readFully } from './fs.ts'
 import { type FileState, isSameState, stateOf } from './source-disk.ts'
 import type { SourceFile } from './walk.ts'
 
@@ -30,7 +31,8 @@ export async function* readSource(
     for (let at = 0; at < sizeBytes; at += chunkBytes) {
       signal.throwIfAborted()
       const chunk = allocate(Math.min(chunkBytes, sizeBytes - at))
-      await naming('reading', file.path, () => readFully(handle, chunk, at, file.path))
+      const count = await naming('reading', file.path, () => readFully(handle, chunk, at))
+      if (count < chunk.length) throw changed(file.path, `it ended at byte ${at + count}`)
       if (at + chunk.length === sizeBytes) {
         assertSame(before, stateOf(await handle.stat({ bigint: true })), file.path)
         onState(before)
@@ -52,14 +54,6 @@ async function openSource(path: string): Promise<FileHandle> {
   } catch (error) {
     if (systemCode(error) === 'ELOOP') throw changed(path, 'it became a symbolic link')
     return naming('opening', path, () => Promise.reject(error))
-  }
-}
-
-async function readFully(handle: FileHandle, chunk: Uint8Array, at: number, path: string): Promise<void> {
-  for (let done = 0; done < chunk.length; ) {
-    const { bytesRead } = await handle.read(chunk, done, chunk.length - done, at + done)
-    if (bytesRead === 0) throw changed(path, `it ended at byte ${at + done}`)
-    done += bytesRead
   }
 }
 
