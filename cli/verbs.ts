@@ -176,11 +176,13 @@ const untilOf = ({ keepUntilMs }: ShareSummary): string[] =>
 function sharesTable(shares: ShareSummary[]): string {
   const unknown = '-'
   const done = (share: ShareSummary): string =>
-    share.faultyFiles > 0
-      ? `${count(share.faultyFiles, 'file')} changed: see \`shoal status\``
-      : share.state === 'complete'
-        ? 'complete'
-        : `${share.haveBlocks}/${share.blockCount ?? '?'} blocks`
+    share.cachedBytes !== null
+      ? 'cache'
+      : share.faultyFiles > 0
+        ? `${count(share.faultyFiles, 'file')} changed: see \`shoal status\``
+        : share.state === 'complete'
+          ? 'complete'
+          : `${share.haveBlocks}/${share.blockCount ?? '?'} blocks`
   return formatTable(
     [
       { title: 'SHARE' },
@@ -197,12 +199,18 @@ function sharesTable(shares: ShareSummary[]): string {
       share.role,
       share.files === null ? unknown : String(share.files),
       share.sizeBytes === null ? unknown : formatBytes(share.sizeBytes),
-      share.inPlace ? 'in place' : share.wireBytes === null ? unknown : formatBytes(share.wireBytes),
+      onDisk(share, unknown),
       [done(share), ...(share.seeding ? ['served'] : []), ...untilOf(share)].join(', '),
       String(share.peers),
       share.label ?? '',
     ]),
   )
+}
+
+function onDisk({ cachedBytes, inPlace, wireBytes }: ShareSummary, unknown: string): string {
+  if (cachedBytes !== null) return formatBytes(cachedBytes)
+  if (inPlace) return 'in place'
+  return wireBytes === null ? unknown : formatBytes(wireBytes)
 }
 
 async function listShare(call: Of<'ls'>, { api, io, report, signal }: Setting): Promise<number> {
@@ -284,6 +292,7 @@ const sayStatus = (status: StatusResult): string =>
     ['network', status.network ?? 'public'],
     ...status.addresses.map((address, i): [string, string] => [i === 0 ? 'addresses' : '', address]),
     ['shares', `${status.shares}, ${count(status.blocks, 'block')}`],
+    ...sayCached(status),
     ...sayUnfinished(status.unfinished),
     ...sayFaulty(status.faultyFiles),
     ['jobs', String(status.jobs)],
@@ -307,6 +316,13 @@ function sayKeeping({ damagedShares, scrub }: StatusResult['keeping']): [string,
     ])
   }
   return rows
+}
+
+function sayCached({ cached, rates }: StatusResult): [string, string][] {
+  if (cached.shares === 0) return []
+  const max = rates.settings.cachedBytes
+  const of = max === null ? '' : ` of ${formatBytes(max)}`
+  return [['cache', `${count(cached.shares, 'share')} that were read, ${formatBytes(cached.bytes)}${of}; the oldest go first`]]
 }
 
 function sayUnfinished({ running, waiting }: StatusResult['unfinished']): [string, string][] {

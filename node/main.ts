@@ -24,8 +24,9 @@ import { bundleOf } from './home-bundle.ts'
 import { openHttp } from './http-access.ts'
 import { catJob, listJob } from './jobs/cat.ts'
 import { Damage } from './jobs/damage.ts'
+import { DiskCache } from './jobs/disk-cache.ts'
 import { diskRoom, pinnedBytes } from './jobs/disk-room.ts'
-import type { JobEnvironment } from './jobs/environment.ts'
+import type { JobEnvironment, StoreEnvironment } from './jobs/environment.ts'
 import { gcJob, unseedJob } from './jobs/gc.ts'
 import { getJob } from './jobs/get.ts'
 import { Keeping } from './jobs/keeping.ts'
@@ -130,9 +131,10 @@ export async function openNode(config: Config, options: NodeOptions): Promise<Sh
     const keeping = await Keeping.open(parts.records)
     const damage = new Damage({ blocks: parts.blocks, records: parts.records, keeping, host, log })
     undo.push(() => damage.stop())
-    const env: JobEnvironment = {
+    const store: StoreEnvironment = {
       ...{ ...parts, pins, keeping, damage, budgets, home: config.home, peerId: identity.text, host, log, isOneShot: options.oneShot },
     }
+    const env: JobEnvironment = { ...store, cache: new DiskCache(store) }
     const resumed = new ResumedSeeds(env)
     undo.push(() => resumed.stop())
     let node: RunningNode | null = null
@@ -145,6 +147,7 @@ export async function openNode(config: Config, options: NodeOptions): Promise<Sh
       },
     })
     undo.push(() => upkeep.stop())
+    budgets.onChange(() => upkeep.settleCache())
     node = new RunningNode({
       config,
       env,
@@ -201,7 +204,7 @@ async function openStorage(config: Config, log: Log, hit: Hit, undo: (() => Prom
   })
   undo.push(() => opened.records.close())
   const pinned = await PinFiles.open(diskFileSystem, config.home)
-  const records = withPinFiles(opened.records, pinned)
+  const records = await withPinFiles(opened.records, pinned)
   await migrateHome(config.home)
   const identity = await readOrCreateFile(paths.identityFile, createIdentity)
   const nodeSecret = (await loadOrCreateSecret(paths, 'node-secret', NODE.secretBytes)).reveal()
@@ -363,7 +366,7 @@ class RunningNode implements ShoalNode {
       metrics: async () =>
         await this.#figures.page(
           this.#status(),
-          (await env.records.listShares()).map(({ state }) => state),
+          (await env.records.listShares()).filter(({ cid }) => env.keeping.isPinned(cid)).map(({ state }) => state),
           await this.#limitTable(),
         ),
       stop: () => {
@@ -432,7 +435,8 @@ class RunningNode implements ShoalNode {
   #status(): StatusResult {
     const links = this.#env.host.holdings().flatMap((holding) => holding.live?.links ?? [])
     const totals = this.#env.host.totals()
-    const kept = this.#env.host.holdings().filter((holding) => holding.record !== null)
+    const { keeping, cache } = this.#env
+    const kept = this.#env.host.holdings().filter(({ cid, record }) => record !== null && keeping.isPinned(cid.text))
     const unfinished = kept.filter(({ record }) => record?.state === 'partial')
     const running = unfinished.filter(({ holders }) => holders > 0).length
     return {
@@ -442,6 +446,7 @@ class RunningNode implements ShoalNode {
       addresses: this.addresses(),
       uptimeSeconds: Math.floor((Date.now() - this.#startedAt) / 1000),
       shares: kept.length,
+      cached: cache.use(),
       unfinished: { running, waiting: unfinished.length - running },
       faultyFiles: this.#faultyFiles(),
       blocks: this.#env.blocks.count,

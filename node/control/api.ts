@@ -209,6 +209,8 @@ export interface ShareSummary {
   announcedMs: number | null
   /** When it will be let go of, by the wall clock; null: when it is unseeded. */
   keepUntilMs: number | null
+  /** Not kept: it was read here, and so many bytes of it stay while there is room. Null: kept. */
+  cachedBytes: number | null
 }
 
 /** List the files of a share without fetching them. */
@@ -318,8 +320,11 @@ export interface StatusResult {
   network: string | null
   addresses: string[]
   uptimeSeconds: number
+  /** Kept ones. */
   shares: number
-  /** Of these, begun and not complete, by what becomes of them: a job works on them, or they wait for the same `get` again. */
+  /** What was read here and stays while there is room. */
+  cached: { shares: number; bytes: number }
+  /** Kept shares that are begun and not complete, by what becomes of them: a job works on them, or they wait for the same `get` again. */
   unfinished: { running: number; waiting: number }
   /** Files of shares in place that are not as they were: how many, and the first few with what became of them. */
   faultyFiles: { count: number; first: FaultyFile[] }

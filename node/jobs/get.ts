@@ -29,13 +29,18 @@ interface Run extends OpenShare {
   record: ShareRecord
   /** What this node knew of the share before. */
   known: ShareRecord | null
+  /** It was in the cache. */
+  wasCached: boolean
   onEvent: OnEvent
 }
 
 export async function getJob(env: JobEnvironment, request: GetRequest, onEvent: OnEvent, outer: AbortSignal): Promise<GetResult> {
   const link = await parseReadable(request.link)
   const under = request.path ?? link.path ?? ''
-  const known = await env.records.getShare(link.cid.text)
+  const stored = await env.records.getShare(link.cid.text)
+  // What is only cached is used like what any other share brought in.
+  const known = env.keeping.isPinned(link.cid.text) ? stored : null
+  const wasCached = stored !== null && known === null
   return await withShare(env, link, request, onEvent, outer, async (open) => {
     const { live, holding, signal } = open
     const before = { blocks: live.fetchedBlocks, bytes: live.fetchedBytes }
@@ -63,9 +68,10 @@ export async function getJob(env: JobEnvironment, request: GetRequest, onEvent: 
       // Kept from here on, so that an interrupted run goes on where it was.
       const record = { ...recordOf(known, link.cid.text, link.readKey, reader, live, under), inPlace: inPlace || (known?.inPlace ?? false) }
       await env.records.saveShare(record)
+      await env.keeping.pin(record.cid)
       env.host.kept(holding, record)
       await live.treeKnown(signal)
-      const run: Run = { ...open, env, reader, plan, record, known, onEvent }
+      const run: Run = { ...open, env, reader, plan, record, known, wasCached, onEvent }
       const done = inPlace ? await writeInPlace(run, request.keep, under) : await writeSealed(run, request)
       return {
         cid: link.cid.text,
@@ -129,7 +135,9 @@ async function writeInPlace(run: Run, keep: boolean, under: string): Promise<Don
     const reused = resumed + (await fill(run, count, failed))
     const finished = await plan.finish(signal)
     if (isPassing(run, keep)) {
-      await removeShare(env, record.cid)
+      // Where nothing was stored for it but its index, that is of no use to anybody.
+      if (run.wasCached) await env.cache.demote(run)
+      else await removeShare(env, record.cid)
       return { finished, reused, keptBytes: 0, isServedInPlace: false }
     }
     // The files are on disk; now where they are, then that the share is here.
@@ -154,7 +162,7 @@ async function writeSealed(run: Run, request: GetRequest): Promise<Done> {
   const reused = await fill(run, counter(run), failed)
   const finished = await plan.finish(signal)
   if (isPassing(run, request.keep)) {
-    await removeShare(env, record.cid)
+    await env.cache.demote(run)
     return { finished, reused, keptBytes: 0, isServedInPlace: false }
   }
   if (record.inPlace) await sealAll(run)

@@ -101,6 +101,7 @@ async function writeShare(
       const kept = { ...record, addedMs: known?.addedMs ?? record.addedMs, announcedMs: known?.announcedMs ?? null }
       if (held !== null) return await keepInPlace(env, held, kept, SourceTree.of('', paths, states), pins, signal)
       await env.records.saveShare(kept)
+      await env.keeping.pin(kept.cid)
       await env.host.added(kept)
       if (known?.inPlace === true) await env.sources.forget(kept.cid)
     })
@@ -123,6 +124,7 @@ async function keepInPlace(
   if (dag === null) throw new JobError('BUSY', 'a job is working on this share: stop it first, or wait for it', { exitCode: EXIT.badInput })
   const leaves = await env.sources.adopt(record, dag, tree, signal)
   await env.records.saveShare(record)
+  await env.keeping.pin(record.cid)
   env.host.kept(holding, record)
   useLeaves(holding, leaves)
   pins.release()

@@ -72,6 +72,7 @@ export function fakeApi(override: Partial<ShoalApi> = {}): FakeApi {
         blockCount: 1,
         announcedMs: null,
         keepUntilMs: null,
+        cachedBytes: null,
         inPlace: false,
         faultyFiles: 0,
       }
@@ -101,6 +102,7 @@ export function fakeApi(override: Partial<ShoalApi> = {}): FakeApi {
         ...where,
         dht,
         ...counts,
+        cached: { shares: 0, bytes: 0 },
         unfinished: { running: 0, waiting: 1 },
         faultyFiles: { count: 0, first: [] },
         ...traffic,
