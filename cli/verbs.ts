@@ -325,10 +325,14 @@ function sayCached({ cached, rates }: StatusResult): [string, string][] {
   return [['cache', `${count(cached.shares, 'share')} that were read, ${formatBytes(cached.bytes)}${of}; the oldest go first`]]
 }
 
-function sayUnfinished({ running, waiting }: StatusResult['unfinished']): [string, string][] {
+function sayUnfinished({ running, waiting, gets }: StatusResult['unfinished']): [string, string][] {
   const parts = [
     ...(running > 0 ? [`${count(running, 'share')} being fetched`] : []),
     ...(waiting > 0 ? [`${count(waiting, 'share')} served as far as fetched: \`shoal get\` with the same link goes on`] : []),
+    ...gets.map(
+      ({ cid, path, outputDir, haveBlocks, blockCount }) =>
+        `${cid}: ${haveBlocks}/${blockCount ?? '?'} blocks; get it again into ${outputDir}${path === '' ? '' : ` with --path ${path}`}`,
+    ),
   ]
   return parts.map((part, i) => [i === 0 ? 'unfinished' : '', part])
 }

@@ -301,6 +301,17 @@ export interface FaultyFile {
   isOwn: boolean
 }
 
+/** A get that was cut off: the same command goes on with it. */
+export interface UnfinishedGet {
+  cid: string
+  /** The part of the share that it fetches: '' for all. */
+  path: string
+  outputDir: string
+  /** What is here of the share, and served. */
+  haveBlocks: number
+  blockCount: number | null
+}
+
 /** One line of `status --limits`. */
 export interface LimitRow {
   name: string
@@ -324,8 +335,9 @@ export interface StatusResult {
   shares: number
   /** What was read here and stays while there is room. */
   cached: { shares: number; bytes: number }
-  /** Kept shares that are begun and not complete, by what becomes of them: a job works on them, or they wait for the same `get` again. */
-  unfinished: { running: number; waiting: number }
+  /** Kept shares that are begun and not complete, by what becomes of them: a job works on them, or they wait for the same `get` again; and of
+   *  these the first few gets, with what is served of them meanwhile. */
+  unfinished: { running: number; waiting: number; gets: UnfinishedGet[] }
   /** Files of shares in place that are not as they were: how many, and the first few with what became of them. */
   faultyFiles: { count: number; first: FaultyFile[] }
   blocks: number

@@ -197,7 +197,8 @@ export class CryptoPool {
     const lost = [...member.waiting.values()]
     member.waiting.clear()
     for (const waiting of lost) {
-      if (waiting.task.op === 'scope' || waiting.task.op === 'forget') waiting.resolve(null) // whoever comes in its place is told
+      if (waiting.task.op === 'scope' || waiting.task.op === 'forget')
+        waiting.resolve(null) // whoever comes in its place is told
       else if (member !== this.#ward) this.#suspects.push(waiting)
       else waiting.reject(new Error(`two crypto workers ended over one task (${waiting.task.op})`, { cause: error }))
     }

@@ -297,7 +297,7 @@ function recordOf(
 }
 
 /** Names the temporary folder: the same for every run of this node on this part of this share, so that leftovers are found again. */
-function tagOf(env: JobEnvironment, cid: string, under: string, rename = ''): string {
+export function tagOf(env: Pick<JobEnvironment, 'peerId'>, cid: string, under: string, rename = ''): string {
   const what = createHash('sha256').update(`${under}\0${rename}`).digest('hex').slice(0, 8)
   return `${cid.slice(-10)}${env.peerId.slice(-6)}${what}`
 }

@@ -118,6 +118,11 @@ export class Sources {
     return (await this.#known(cid)).trees.filter(isWritten)
   }
 
+  /** The part folders of gets that are not done. */
+  async writing(cid: string): Promise<SourceTree[]> {
+    return (await this.#known(cid)).trees.filter((tree) => !isWritten(tree))
+  }
+
   isFaulty(cid: string, tree: number, file: number): boolean {
     return this.#faults.get(cid)?.has(faultKey(tree, file)) === true
   }

@@ -39,6 +39,8 @@ export interface ExtractionInit {
   tag: string
   /** Go on with what an interrupted run left. */
   resumes?: boolean
+  /** What is left is read, and nothing will be put in place: it does not matter what stands there, or whether there is room. */
+  isOnlyRead?: boolean
   signal: AbortSignal
   /** The disk, where not the real one. */
   fs?: FileSystem
@@ -99,10 +101,10 @@ export class Extraction {
     const plan = await readPlan({ ...init, isWindows: init.isWindows ?? process.platform === 'win32' })
     const target = await findTarget(fs, init.outputDir)
     if (init.folds ?? (await foldsCase(fs, target))) plan.assertNoFolding()
-    await assertFree(fs, plan, target, init.force, init.signal)
+    if (init.isOnlyRead !== true) await assertFree(fs, plan, target, init.force, init.signal)
     const leftover = init.resumes === true ? await PartFolder.findLeftover(fs, plan, target, init.tag) : null
     try {
-      await assertRoom(fs, plan, target, leftover?.bytes)
+      if (init.isOnlyRead !== true) await assertRoom(fs, plan, target, leftover?.bytes)
     } catch (error) {
       if (leftover !== null) PartFolder.letGo(leftover)
       throw error

@@ -103,7 +103,7 @@ export function fakeApi(override: Partial<ShoalApi> = {}): FakeApi {
         dht,
         ...counts,
         cached: { shares: 0, bytes: 0 },
-        unfinished: { running: 0, waiting: 1 },
+        unfinished: { running: 0, waiting: 1, gets: [] },
         faultyFiles: { count: 0, first: [] },
         ...traffic,
         rates,

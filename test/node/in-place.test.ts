@@ -191,7 +191,7 @@ describe('a get in place', () => {
     expect(got).toMatchObject({ inPlace: true, keptBytes: 0, reusedBlocks: 0 })
     expect(await bytesStored('b')).toBeLessThan(10_000)
     expect(await readdir(out)).toEqual(['photos'])
-    expect((await b.api.status(patience())).unfinished).toEqual({ running: 0, waiting: 0 })
+    expect((await b.api.status(patience())).unfinished).toEqual({ running: 0, waiting: 0, gets: [] })
     expect(await stateOf(b)).toMatchObject([{ role: 'reader', state: 'complete' }])
     await a.stop()
     await b.stop()
