@@ -50,6 +50,8 @@ export async function getJob(env: JobEnvironment, request: GetRequest, onEvent: 
     refuseBombs(reader, request.consent)
     const rename = renameOf(reader, link.name)
     const inPlace = isInPlace(request, known) && reader.dataBlocks > 0
+    const tag = tagOf(env, link.cid.text, under, rename?.rename)
+    const hasBegunIn = inPlace && known?.state === 'partial' ? await env.sources.begun(link.cid.text, under, tag) : null
     const plan = await Extraction.plan({
       entries: reader.entriesUnder(under),
       outputDir: request.outputDir,
@@ -58,8 +60,9 @@ export async function getJob(env: JobEnvironment, request: GetRequest, onEvent: 
       pieceBytes: FORMAT.pieceBytes,
       dataBlocks: reader.dataBlocks,
       force: request.force,
-      tag: tagOf(env, link.cid.text, under, rename?.rename),
+      tag,
       resumes: inPlace,
+      ...(hasBegunIn === null ? {} : { hasBegunIn }),
       signal,
     })
     try {

@@ -109,14 +109,15 @@ export class UnfinishedGets {
     const { holding, live, release } = await this.#env.host.hold(parseCid(cid), signal)
     const undo: (() => Promise<void>)[] = []
     try {
+      const trees = await this.#env.sources.writing(cid)
+      if (trees.length === 0) return
       const found = await this.#turns.run(signal, async () => {
         let pieces = 0
-        for (const { under, folders } of await this.#env.sources.writing(cid)) {
+        for (const { under, folders } of trees) {
           pieces += await this.#look({ holding, live }, under, folders[0] ?? '', undo, signal)
         }
         return pieces
       })
-      if (undo.length === 0) return
       this.#env.log.info('what a get that was cut off left is served; the same command goes on with it', { cid, pieces: found })
       if (!signal.aborted) await once(signal, 'abort')
     } finally {
