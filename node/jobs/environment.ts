@@ -5,6 +5,7 @@ import type { Log } from '../log.ts'
 import type { BlockStore } from '../storage/blocks.ts'
 import type { DeleteLog } from '../storage/delete-log.ts'
 import type { Records } from '../storage/records.ts'
+import type { SourceDisk, SourceFolders } from '../storage/source-disk.ts'
 import type { Damage } from './damage.ts'
 import type { Holding } from './holding.ts'
 import type { Keeping } from './keeping.ts'
@@ -25,6 +26,8 @@ export interface StoreEnvironment {
   pool: CryptoPool
   /** Shares whose data lies in the user's files. */
   sources: Sources
+  /** The disk that the user's files lie on, where not the real one. */
+  userFiles?: SourceDisk & SourceFolders
   /** Blocks that jobs under way rely on. */
   pins: Pins
   /** How each share is kept. */

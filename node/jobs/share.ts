@@ -50,7 +50,7 @@ async function writeShare(
   signal: AbortSignal,
 ): Promise<ShareResult> {
   onEvent({ type: 'progress', phase: 'scan', doneBytes: 0, totalBytes: null })
-  const tree = await walkSources(request.paths, signal)
+  const tree = await walkSources(request.paths, signal, env.userFiles)
   for (const message of tree.warnings) onEvent({ type: 'warning', message })
   const entries = request.scope === 'public' ? [publicEntry(tree)] : tree.entries
   const { secret, scope } = await scopeOf(env, request, tree)
@@ -82,7 +82,7 @@ async function writeShare(
         await writer.addFile(
           entry,
           pipe(
-            readSource(entry, FORMAT.pieceBytes, signal, env.pool.buffers.take, (state) => states.push(state)),
+            readSource(entry, FORMAT.pieceBytes, signal, env.pool.buffers.take, (state) => states.push(state), env.userFiles),
             counted(tally, tree.sizeBytes, onEvent),
           ),
         )
