@@ -60,7 +60,8 @@ type Of<V extends VerbCall['verb']> = Extract<VerbCall, { verb: V }>
 
 async function share(call: Of<'share'>, { api, io, report, signal }: Setting): Promise<number> {
   const paths = call.paths.map((path) => resolve(io.cwd, path))
-  const result = await api.share({ paths, scope: call.scope, name: call.name, inPlace: call.inPlace }, report.onEvent, signal)
+  const { scope, name, inPlace, replaces } = call
+  const result = await api.share({ paths, scope, name, inPlace, replaces }, report.onEvent, signal)
   for (const warning of result.warnings) report.warn(warning)
   await report.answer(result, `${result.link}\n`)
   sayShared(result, report)
@@ -69,8 +70,10 @@ async function share(call: Of<'share'>, { api, io, report, signal }: Setting): P
 
 function sayShared(result: ShareResult, report: Report): void {
   report.note(`${count(result.files, 'file')}, ${formatBytes(result.sizeBytes)}; ${formatBytes(result.wireBytes)} sealed`)
-  if (result.inPlace) report.note('Served from the files where they are: when one changes, share it again.')
+  if (result.inPlace) report.note('Served from the files where they are: when one changes, share it again with --replace.')
   else report.note(`${count(result.newBlocks, 'new block')}, ${result.reusedBlocks} used again`)
+  for (const { cid, freedBytes } of result.replaced)
+    report.note(`In place of ${cid}, whose link is dead here now: ${formatBytes(freedBytes)} freed`)
   report.note(`Who may host it without reading it gets: ${result.seedLink}`)
   if (result.scope === 'public') report.note('This is a public share: whoever has the same file can tell that you have it.')
 }
@@ -348,7 +351,7 @@ const FAULTS: Record<FaultyFile['fault'], string> = {
 function sayFaulty({ count: all, first }: StatusResult['faultyFiles']): [string, string][] {
   const lines = first.map(
     ({ path, fault, isOwn }) =>
-      `${path} ${FAULTS[fault]} and is not served: put it back, or ${isOwn ? 'share it again for a new link' : 'get it again'}`,
+      `${path} ${FAULTS[fault]} and is not served: put it back, or ${isOwn ? 'share it again with --replace for a new link' : 'get it again'}`,
   )
   if (all > first.length) lines.push(`and ${count(all - first.length, 'more file')}`)
   return lines.map((line, i) => [i === 0 ? 'files' : '', line])

@@ -20,6 +20,8 @@ export interface ShareRequest {
   name: string | null
   /** Keep no sealed copy: blocks are sealed from the files whenever somebody asks. Left out: false. */
   inPlace?: boolean
+  /** Let go of what was shared from the same paths, or under the same name, before. Left out: false. */
+  replaces?: boolean
 }
 
 export interface ShareResult {
@@ -36,7 +38,15 @@ export interface ShareResult {
   reusedBlocks: number
   /** No sealed copy of the data is kept. */
   inPlace: boolean
+  /** Earlier shares that it took the place of. */
+  replaced: ReplacedShare[]
   warnings: string[]
+}
+
+/** A share that was let go of. */
+export interface ReplacedShare {
+  cid: string
+  freedBytes: number
 }
 
 /** Fetch a share, or the part of it under `path`, into a folder. */

@@ -20,6 +20,7 @@ import type { FileState } from '../storage/source-disk.ts'
 import { SourceTree } from '../storage/source-tree.ts'
 import { type SourceFile, type WalkedTree, walkSources } from '../storage/walk.ts'
 import { GrowingShare } from './disk-room.ts'
+import { type Earlier, settleEarlier } from './earlier.ts'
 import type { JobEnvironment } from './environment.ts'
 import { dropCovered } from './gc.ts'
 import { type Holding, useLeaves } from './holding.ts'
@@ -108,7 +109,9 @@ async function writeShare(
   } finally {
     held?.release()
   }
-  return resultOf(written, { ...request, inPlace: record.inPlace }, tree, tally)
+  const earlier = await settleEarlier(env, record, request.replaces ?? false, signal)
+  for (const message of earlier.warnings) onEvent({ type: 'warning', message })
+  return await resultOf(written, { ...request, inPlace: record.inPlace }, tree, tally, earlier)
 }
 
 /** The record is saved once it is on disk where the files are; then what was stored of them goes. */
@@ -193,7 +196,13 @@ const recordOf = (written: WrittenShare, scope: ShareRecord['scope'], tree: Walk
   announcedMs: null,
 })
 
-async function resultOf(written: WrittenShare, request: ShareRequest, tree: WalkedTree, tally: Tally): Promise<ShareResult> {
+async function resultOf(
+  written: WrittenShare,
+  request: ShareRequest,
+  tree: WalkedTree,
+  tally: Tally,
+  earlier: Earlier,
+): Promise<ShareResult> {
   const bare = { cid: written.cid, peers: [], vias: [] }
   const name = request.scope === 'public' ? tree.topNames[0] : undefined
   return {
@@ -207,6 +216,7 @@ async function resultOf(written: WrittenShare, request: ShareRequest, tree: Walk
     newBlocks: tally.newBlocks,
     reusedBlocks: tally.reusedBlocks,
     inPlace: request.inPlace ?? false,
-    warnings: tree.warnings,
+    replaced: earlier.replaced,
+    warnings: [...tree.warnings, ...earlier.warnings],
   }
 }

@@ -148,6 +148,28 @@ describe('a share in place', () => {
     expect(await readFile(join(out, 'file.bin'))).toEqual(await readFile(path))
   })
 
+  it('that changed and is shared again says that the earlier share stays, or takes its place where that is asked for', async () => {
+    const path = nodes.path('file.bin')
+    await writeFile(path, randomBytes(3 * 1_048_576))
+    const a = await nodes.node('a')
+    const first = await share(a, path)
+    await appendFile(path, 'more')
+    const second = await share(a, path)
+    expect(second.replaced).toEqual([])
+    expect(second.warnings).toEqual([expect.stringMatching(`${first.cid}.*--replace`)])
+    await appendFile(path, 'and more')
+    const whole = { paths: [path], scope: 'lineage' as const, name: null, inPlace: true, replaces: true }
+    const third = await a.api.share(whole, ignore, patience())
+    expect(third.replaced.map(({ cid }) => cid).sort()).toEqual([first.cid, second.cid].sort())
+    expect((await a.api.shares(patience())).map(({ cid }) => cid)).toEqual([third.cid])
+    expect((await a.api.status(patience())).faultyFiles).toEqual({ count: 0, first: [] })
+    // The same again replaces nothing, and what lies elsewhere is left alone.
+    await writeFile(nodes.path('other.bin'), randomBytes(2 * 1_048_576))
+    await share(a, nodes.path('other.bin'))
+    expect(await a.api.share(whole, ignore, patience())).toMatchObject({ cid: third.cid, replaced: [], warnings: [] })
+    expect(await a.api.shares(patience())).toHaveLength(2)
+  })
+
   it('of a file that fits into the root is kept whole', async () => {
     const path = nodes.path('note.txt')
     await writeFile(path, 'a few words')
