@@ -4,7 +4,6 @@
 import { resolve } from 'node:path'
 import {
   type CatRequest,
-  type FaultyFile,
   type GetRequest,
   type GetResult,
   JobError,
@@ -340,7 +339,7 @@ function sayUnfinished({ running, waiting, gets }: StatusResult['unfinished']): 
   return parts.map((part, i) => [i === 0 ? 'unfinished' : '', part])
 }
 
-const FAULTS: Record<FaultyFile['fault'], string> = {
+const FAULTS: Record<StatusResult['faultyFiles']['first'][number]['fault'], string> = {
   changed: 'has changed',
   missing: 'is gone',
   'not-a-file': 'is no file any more',

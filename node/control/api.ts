@@ -6,6 +6,7 @@
  */
 import { EXIT, FORMAT_CODES } from '../../protocol/errors.ts'
 import type { LogLevel } from '../log.ts'
+import type { FaultyFile, ReplacedShare, UnfinishedGet } from './api-shares.ts'
 import type { HomeBundle } from './bundle.ts'
 
 /** The version of Shoal; equal to the one in package.json (test/tidy.test.ts). */
@@ -41,12 +42,6 @@ export interface ShareResult {
   /** Earlier shares that it took the place of. */
   replaced: ReplacedShare[]
   warnings: string[]
-}
-
-/** A share that was let go of. */
-export interface ReplacedShare {
-  cid: string
-  freedBytes: number
 }
 
 /** Fetch a share, or the part of it under `path`, into a folder. */
@@ -300,26 +295,6 @@ export interface MonthVolume {
   /** The volume is used up: no payload goes this way until then. */
   isUpHeld: boolean
   isDownHeld: boolean
-}
-
-/** A file that is not what was shared, or got, any more. */
-export interface FaultyFile {
-  cid: string
-  path: string
-  fault: 'changed' | 'missing' | 'not-a-file' | 'unreadable'
-  /** Shared from here: sharing it again makes a new link. Else it can be got again. */
-  isOwn: boolean
-}
-
-/** A get that was cut off: the same command goes on with it. */
-export interface UnfinishedGet {
-  cid: string
-  /** The part of the share that it fetches: '' for all. */
-  path: string
-  outputDir: string
-  /** What is here of the share, and served. */
-  haveBlocks: number
-  blockCount: number | null
 }
 
 /** One line of `status --limits`. */

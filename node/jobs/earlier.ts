@@ -3,8 +3,9 @@
  *
  * Of one in place that is true only as far as its files are as they were, so whoever shares them anew is told of it.
  */
-import type { ReplacedShare } from '../control/api.ts'
+
 import { JobError } from '../control/api.ts'
+import type { ReplacedShare } from '../control/api-shares.ts'
 import type { ShareRecord } from '../storage/records.ts'
 import type { JobEnvironment } from './environment.ts'
 import { unseedJob } from './gc.ts'

@@ -11,7 +11,8 @@ import { parseCid } from '../../protocol/cid.ts'
 import { FORMAT, NODE } from '../../protocol/limits.ts'
 import { parseLink } from '../../protocol/link.ts'
 import { ShareReader } from '../../protocol/reader.ts'
-import type { GetRequest, GetResult, JobEvent, UnfinishedGet } from '../control/api.ts'
+import type { GetRequest, GetResult, JobEvent } from '../control/api.ts'
+import type { UnfinishedGet } from '../control/api-shares.ts'
 import { nodePrimitives } from '../crypto/primitives.ts'
 import { Extraction } from '../storage/extract.ts'
 import { partTag } from '../storage/extract-leftover.ts'
@@ -52,7 +53,9 @@ export class UnfinishedGets {
       return await getJob(this.#env, request, onEvent, signal)
     } finally {
       const record = this.#env.host.holding(cid)?.record
-      if (record !== undefined && record !== null && !this.#env.isOneShot) this.start([record])
+      // Another get of the same share may be what is served by now.
+      if (record?.state === 'complete') await this.release(cid)
+      else if (record !== undefined && record !== null && !this.#env.isOneShot) this.start([record])
     }
   }
 
