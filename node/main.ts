@@ -7,7 +7,7 @@ import { EXIT } from '../protocol/errors.ts'
 import { type Hit, LimitCounters } from '../protocol/limit-table.ts'
 import { KEEPING, NODE, WAITS } from '../protocol/limits.ts'
 import { Budgets } from './budgets/budgets.ts'
-import { connectionsFor, openFilesMax } from './budgets/descriptors.ts'
+import { connectionsFor, openFilesMax, socketsFor } from './budgets/descriptors.ts'
 import { gaugesOf } from './budgets/gauges.ts'
 import { LimitRegistry } from './budgets/limit-registry.ts'
 import { limitsResult } from './budgets/limits-result.ts'
@@ -96,7 +96,8 @@ export async function openNode(config: Config, options: NodeOptions): Promise<Sh
     const servers: { close(): Promise<void> }[] = []
     undo.push(async () => void (await Promise.all(servers.map((server) => server.close()))))
     const identity = peerIdOf(parts.identity)
-    const stack = options.offline === true ? null : await openStack(config, parts, log, hit)
+    const filesMax = await openFilesMax()
+    const stack = options.offline === true ? null : await openStack(config, parts, log, hit, socketsFor(filesMax))
     if (stack !== null) undo.push(() => stack.stop())
     const { uploadBytesPerSecond, downloadBytesPerSecond } = config
     const limiter = new RateLimiter({ uploadBytesPerSecond, downloadBytesPerSecond })
@@ -117,7 +118,6 @@ export async function openNode(config: Config, options: NodeOptions): Promise<Sh
       hit,
     })
     undo.push(() => host.stop())
-    const filesMax = await openFilesMax()
     const apply = (): void => {
       host.memory.set(memoryShares(budgets.current.memoryBytes))
       stack?.setConnectionsMax(connectionsFor(budgets.current.connectionsMax, filesMax))
@@ -233,7 +233,7 @@ async function openStorage(config: Config, log: Log, hit: Hit, undo: (() => Prom
   return { identity, nodeSecret, blocks, records, pool, sources, deleteLog }
 }
 
-async function openStack(config: Config, parts: StorageParts, log: Log, hit: Hit): Promise<Stack> {
+async function openStack(config: Config, parts: StorageParts, log: Log, hit: Hit, socketsMax: number | null): Promise<Stack> {
   return await createStack({
     identity: parts.identity,
     network: config.network,
@@ -243,6 +243,7 @@ async function openStack(config: Config, parts: StorageParts, log: Log, hit: Hit
     datastore: parts.records.datastore(),
     log,
     groupPrivate: config.groupPrivate,
+    socketsMax,
     hit,
   })
 }

@@ -183,6 +183,10 @@ export const UPLOAD = {
   /** and comes after all others for so long. */
   lastMs: 600_000,
   lastPeersMax: 1_000,
+  /** A block that is here and cannot be read (too many open files) is tried again so often, in steps of so long, before its peer is told to
+   *  come again: "not here" would be believed for the whole session. */
+  readsMax: 5,
+  readAgainMs: 1_000,
 } as const
 
 /** Strikes and bans (bounded maps; the user can lift them). */

@@ -20,3 +20,8 @@ export function connectionsFor(wanted: number, filesMax: number | null): number 
     Math.min(wanted, Math.floor((filesMax - BUDGETS.descriptorsKept) / BUDGETS.descriptorsPerConnection)),
   )
 }
+
+/** Sockets that may come in at once, those that are not connections yet included: one that is too many is closed as it is accepted, before
+ *  it takes what files need. Null: no limit is known. */
+export const socketsFor = (filesMax: number | null): number | null =>
+  filesMax === null ? null : Math.max(BUDGETS.connectionsMin, filesMax - BUDGETS.descriptorsKept)

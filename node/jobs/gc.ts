@@ -11,8 +11,11 @@ import { nodeCount, type ShareDag } from '../../protocol/dag.ts'
 import { EXIT } from '../../protocol/errors.ts'
 import { STORAGE } from '../../protocol/limits.ts'
 import { type GcRequest, type GcResult, JobError, type JobEvent, type UnseedResult } from '../control/api.ts'
+import type { Log } from '../log.ts'
 import type { Deleted } from '../storage/blocks.ts'
+import type { DeleteLog } from '../storage/delete-log.ts'
 import { DigestSet, digestsIn } from '../storage/digest-set.ts'
+import { FileError } from '../storage/file-error.ts'
 import type { StoreEnvironment } from './environment.ts'
 import { GC_ASKS } from './restore.ts'
 import { Slices } from './slices.ts'
@@ -204,7 +207,7 @@ async function deleteLogged(
   const step = 32 * STORAGE.deletionsMax
   for (let at = 0; at < Math.max(1, victims.length); at += step) {
     const part = victims.subarray(at, at + step)
-    if (part.length > 0) await env.deleteLog.write(part)
+    if (part.length > 0) await writeDown(env, part)
     if (at === 0) await how.afterLog?.()
     if (part.length === 0) continue
     const { blocks, bytes } = await env.blocks.deleteAll(digestsIn(part), how.isSpared, signal)
@@ -213,6 +216,16 @@ async function deleteLogged(
     await env.deleteLog.clear()
   }
   return sum
+}
+
+/** Puts the list on disk. A full disk must not stand in the way of making room: then a deletion that is cut off leaves blocks that `gc` finds. */
+async function writeDown({ deleteLog, log }: { deleteLog: DeleteLog; log: Log }, victims: Uint8Array): Promise<void> {
+  try {
+    await deleteLog.write(victims)
+  } catch (error) {
+    if (!(error instanceof FileError && error.code === 'NO_SPACE')) throw error
+    log.warn('the disk is too full to write down what is deleted', { error })
+  }
 }
 
 /** Every block that a kept share or an open one names, but for the share `except`; or the share that cannot be read. */

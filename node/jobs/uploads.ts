@@ -2,8 +2,10 @@
  * Serves blocks: the driver of the upload machine, one for the whole node.
  *
  * The machine says whose request is next; this reads the block (verified on the way), writes it to the peer within its
- * credit, and reports what was sent. A block that turns out damaged is answered "not here" and is never offered again.
+ * credit, and reports what was sent. A block that turns out damaged is answered "not here" and is never offered again; one that cannot be
+ * read for now is tried again, for "not here" would be believed for as long as the session lasts.
  */
+import { setTimeout as sleep } from 'node:timers/promises'
 import { REMOTE_CODES } from '../../protocol/errors.ts'
 import { FORMAT, UPLOAD, WIRE } from '../../protocol/limits.ts'
 import { Upload, type UploadAction, type UploadEvent } from '../../protocol/swarm/upload.ts'
@@ -24,6 +26,7 @@ export class Uploads {
   readonly #log: Log
   readonly #now: () => number
   readonly #groupPrivate: boolean
+  readonly #readAgainMs: number
   readonly #stopped = new AbortController()
   readonly #isExempt: (link: PeerLink) => boolean
   /** Aborted while no payload goes out but to exempt links. */
@@ -38,7 +41,8 @@ export class Uploads {
   #watch: NodeJS.Timeout | undefined
 
   /** `isExempt`: what goes to this link is never held back. */
-  constructor(parts: { log: Log; now: () => number; groupPrivate: boolean; isExempt: (link: PeerLink) => boolean }) {
+  constructor(parts: { log: Log; now: () => number; groupPrivate: boolean; isExempt: (link: PeerLink) => boolean; readAgainMs?: number }) {
+    this.#readAgainMs = parts.readAgainMs ?? UPLOAD.readAgainMs
     this.#machine = new Upload({ ...UPLOAD, requestsQueuedMax: WIRE.requestsQueuedMax })
     this.#isExempt = parts.isExempt
     this.#log = parts.log
@@ -167,6 +171,10 @@ export class Uploads {
       return 0
     }
     const block = await this.#read(share, level, index)
+    if (block === 'unreadable') {
+      await link.goodbye(0)
+      return 0
+    }
     if (block === null) {
       link.absent(level, index)
       return 0
@@ -176,13 +184,19 @@ export class Uploads {
     return isServed ? block.byteLength : 0
   }
 
-  async #read(share: LiveShare, level: number, index: number): Promise<Uint8Array | null> {
-    try {
-      return await share.read(level, index, this.#stopped.signal)
-    } catch (error) {
-      if (!(error instanceof FileError)) throw error
-      this.#log.error('a block cannot be read', { error })
-      return null
+  /** Null: it is not here. 'unreadable': it may be, and nobody can tell for now. */
+  async #read(share: LiveShare, level: number, index: number): Promise<Uint8Array | null | 'unreadable'> {
+    const { signal } = this.#stopped
+    for (let tries = 1; ; tries++) {
+      try {
+        return await share.read(level, index, signal)
+      } catch (error) {
+        if (!(error instanceof FileError)) throw error
+        if (error.code === 'CORRUPT') return null // the store says so itself
+        this.#log.warn('a block cannot be read', { error, tries })
+        if (tries >= UPLOAD.readsMax) return 'unreadable'
+        await sleep(this.#readAgainMs, undefined, { signal, ref: false })
+      }
     }
   }
 }

@@ -33,11 +33,14 @@ export interface NodeInit {
   gater: Gater
   dhts: DhtSet
   limits: ConnectionLimits
+  /** Over all addresses to listen on; null: as many as come. */
+  socketsMax: number | null
 }
 
 /** Builds the node, not started. */
 export async function createNode(init: NodeInit): Promise<Libp2p> {
-  const { plan, dhts } = init
+  const { plan, dhts, listen, socketsMax } = init
+  const socketsPerAddress = socketsMax === null ? null : Math.ceil(socketsMax / Math.max(1, listen.length))
   const dhtServices = Object.fromEntries(plan.dhts.map((dht) => [`dht-${dht.name}`, dhts.factory(dht)]))
   const identifyLimits = { maxInboundStreams: 1, maxMessageSize: 8192, timeout: 5_000 }
   return createLibp2p({
@@ -46,7 +49,7 @@ export async function createNode(init: NodeInit): Promise<Libp2p> {
     nodeInfo: { userAgent: 'shoal' },
     datastore: init.datastore,
     addresses: { listen: init.listen },
-    transports: [budgetedTcp(init.budget)],
+    transports: [budgetedTcp(init.budget, socketsPerAddress)],
     connectionEncrypters: [noise({ crypto: noiseCrypto })],
     streamMuxers: [
       yamux({
@@ -99,10 +102,10 @@ function watching(upgrader: Upgrader, reads: FairReads): Upgrader {
   })
 }
 
-/** TCP whose dials are counted where the socket is opened: once each, whoever asked. */
-function budgetedTcp(budget: DialBudget): ReturnType<typeof tcp> {
+/** TCP whose dials are counted where the socket is opened: once each, whoever asked. `socketsMax`: that come in on one address. */
+function budgetedTcp(budget: DialBudget, socketsMax: number | null): ReturnType<typeof tcp> {
   return (components) => {
-    const transport = tcp()(components)
+    const transport = tcp(socketsMax === null ? {} : { maxConnections: socketsMax })(components)
     const dial = transport.dial.bind(transport)
     const createListener = transport.createListener.bind(transport)
     const reads = new FairReads(NETWORK.readBytesPerTurn)

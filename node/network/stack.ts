@@ -40,6 +40,8 @@ export interface StackOptions {
   log: Log
   /** Count loopback and private addresses per IP group too (tests). */
   groupPrivate: boolean
+  /** Sockets that may come in at once. Null or left out: as many as come. */
+  socketsMax?: number | null
   /** Called when somebody runs into a limit. */
   hit?: Hit
 }
@@ -110,7 +112,8 @@ export async function createStack(options: StackOptions): Promise<Stack> {
   const dhts = await DhtSet.open({ plan, datastore, budget, groupPrivate, log, hit })
   const privateKey = privateKeyFromProtobuf(options.identity)
   const limits = new ConnectionLimits(hit)
-  const node = await createNode({ limits, privateKey, plan, listen: options.listen, mdns: options.mdns, datastore, budget, gater, dhts })
+  const { listen, mdns, socketsMax = null } = options
+  const node = await createNode({ limits, privateKey, plan, listen, mdns, datastore, budget, gater, dhts, socketsMax })
   node.addEventListener('connection:open', ({ detail }) => {
     if (detail.direction === 'outbound') known.remember(detail.remotePeer.toString(), detail.remoteAddr.toString())
   })

@@ -100,7 +100,7 @@ export async function openBlockStore(init: BlockStoreInit): Promise<BlockStore> 
   return new DiskBlockStore(init, index, quarantine)
 }
 
-/** In `tmp` from the first write until an orderly end. */
+/** In `tmp` from the first write or deletion until an orderly end. */
 const UNCLEAN = 'unclean'
 
 async function ensureFolder(fs: FileSystem, path: string): Promise<void> {
@@ -208,6 +208,8 @@ class DiskBlockStore implements BlockStore {
   async deleteAll(digests: Iterable<Uint8Array>, isSpared: (digest: Uint8Array) => boolean, signal: AbortSignal): Promise<Deleted> {
     const deleted = { blocks: 0, bytes: 0 }
     const touched = new Set<string>()
+    // Killed on the way, it leaves removals that are seen and yet not durable. A full disk must not hold up what makes room on it.
+    await this.#mark().catch(() => {})
     await forEachBounded(digests, STORAGE.deletionsAtOnceMax, async (digest) => {
       signal.throwIfAborted()
       const hex = toHex(digest)

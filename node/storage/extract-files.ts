@@ -14,9 +14,16 @@ import type { Plan } from './extract-plan.ts'
 import type { Target } from './extract-target.ts'
 import { FileError, showPath, systemCode } from './file-error.ts'
 import type { FileSystem, OpenFile } from './fs.ts'
+import { forEachBounded } from './turns.ts'
 
-// Parts of extractions that run in this process: not leftovers, even when their tag is ours.
-const live = new Set<string>()
+// Parts of extractions that run in this process, by disk: not leftovers, even when their tag is ours.
+const running = new WeakMap<FileSystem, Set<string>>()
+
+function liveOn(fs: FileSystem): Set<string> {
+  const live = running.get(fs) ?? new Set()
+  running.set(fs, live)
+  return live
+}
 
 interface Opened {
   file: Promise<OpenFile>
@@ -43,6 +50,10 @@ export class PartFolder {
   // In order of use, so that the first idle one is the one to close.
   readonly #open = new Map<number, Opened>()
   readonly #placed: PlacedFiles | null
+  /** Files whose sync has failed: what reads well may not be on disk, and another sync would succeed and save nothing. */
+  readonly #unsure = new Set<number>()
+  /** The same of the names in it. */
+  #isUnsure = false
   #isOver = false
 
   private constructor(fs: FileSystem, plan: Plan, path: string, placed: PlacedFiles | null) {
@@ -73,6 +84,7 @@ export class PartFolder {
       await fs.syncDirectory(parent)
     }
     await assertReal(fs, target.dir)
+    const live = liveOn(fs)
     for (const path of await leftoversIn(fs, target.dir, tag)) {
       if (path !== leftover?.path && !live.has(path)) await fs.remove(path, 'tree')
     }
@@ -93,11 +105,12 @@ export class PartFolder {
 
   /** The part of an interrupted run that can be gone on with; nobody else of this process can take it from here on. */
   static async findLeftover(fs: FileSystem, plan: Plan, target: Target, tag: string): Promise<Leftover | null> {
+    const live = liveOn(fs)
     for (const path of await leftoversIn(fs, target.dir, tag)) {
       if (live.has(path)) continue
       live.add(path)
       try {
-        if (await isOurs(path)) return await takeOver(path, plan)
+        if (await isOurs(fs, path)) return await takeOver(fs, path, plan)
       } catch {
         // What cannot be gone through is cleared like the others, or named by what fails then.
       }
@@ -107,8 +120,8 @@ export class PartFolder {
   }
 
   /** A leftover that was found and is not wanted after all. */
-  static letGo({ path }: Leftover): void {
-    live.delete(path)
+  static letGo(fs: FileSystem, { path }: Leftover): void {
+    liveOn(fs).delete(path)
   }
 
   /** Whether a file was ever written to, or stands in place. */
@@ -116,11 +129,19 @@ export class PartFolder {
     return this.#created.has(file) || this.#placed?.has(file) === true
   }
 
-  /** Closes all files and leaves them for the next run; without any, nothing stays. */
+  /** Closes all files and leaves them for the next run, but for those whose sync has failed; without any, nothing stays. */
   async leave(): Promise<void> {
-    if (this.#created.size === 0) return await this.remove()
-    await this.end().catch(() => {})
-    live.delete(this.path)
+    try {
+      if (this.#created.size === this.#unsure.size || this.#isUnsure) return await this.remove()
+      await this.end().catch(() => {})
+      for (const file of this.#unsure) await this.#fs.remove(this.pathOf(file), 'tree')
+    } catch (error) {
+      // Where not even that can be removed, the next run must not find what it would believe.
+      if (this.#unsure.size === 0 && !this.#isUnsure) throw error
+      liveOn(this.#fs).add(this.path)
+      return
+    }
+    liveOn(this.#fs).delete(this.path)
   }
 
   /** Where a file is being written. */
@@ -154,9 +175,26 @@ export class PartFolder {
     await this.withFile(file, async (handle) => {
       const mtime = this.#plan.mtimeOf(file)
       if (mtime !== undefined) await handle.setModified(mtime)
-      await handle.datasync()
+      try {
+        await handle.datasync()
+      } catch (error) {
+        this.#unsure.add(file)
+        throw error
+      }
     })
     await this.#close(file)
+  }
+
+  /** Makes the names in all folders of the plan durable. */
+  async syncFolders(): Promise<void> {
+    try {
+      await forEachBounded(this.#plan.dirs.keys(), STORAGE.extractWritesMax, async (dir) => {
+        if (this.#placed?.coversFolder(dir) !== true) await this.#fs.syncDirectory(this.#folderPath(dir))
+      })
+    } catch (error) {
+      this.#isUnsure = true
+      throw error
+    }
   }
 
   /** Makes a folder of the plan and those above it. */
@@ -191,7 +229,7 @@ export class PartFolder {
   async remove(): Promise<void> {
     await this.end().catch(() => {})
     // Where that fails it is a leftover like any other, for the next extraction to clear.
-    live.delete(this.path)
+    liveOn(this.#fs).delete(this.path)
     await this.#fs.remove(this.path, 'tree')
   }
 

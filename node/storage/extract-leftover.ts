@@ -4,13 +4,11 @@
  *
  * Nothing in it is believed: its owner reads every piece again and checks it before it counts.
  */
-import type { Stats } from 'node:fs'
-import { lstat, readdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
-import { SOURCES, STORAGE } from '../../protocol/limits.ts'
+import { STORAGE } from '../../protocol/limits.ts'
 import type { Plan } from './extract-plan.ts'
 import { systemCode } from './file-error.ts'
-import type { FileSystem } from './fs.ts'
+import type { FileStat, FileSystem } from './fs.ts'
 import { forEachBounded } from './turns.ts'
 
 /** A part folder of an earlier run. */
@@ -40,31 +38,32 @@ export const isPartFolder = (path: string): boolean => /[/\\]\.shoal-[A-Za-z0-9]
 export const partTag = (path: string): string | null => /[/\\]\.shoal-([A-Za-z0-9]{1,64})-[0-9a-f]{32}\.part$/.exec(path)?.[1] ?? null
 
 /** Whether a leftover is a real folder that only we can enter. */
-export async function isOurs(path: string): Promise<boolean> {
-  const stats = await lstat(path)
-  return stats.isDirectory() && isOwn(stats) && (process.platform === 'win32' || (stats.mode & 0o077) === 0)
+export async function isOurs(fs: FileSystem, path: string): Promise<boolean> {
+  const stat = await fs.lstat(path)
+  return stat.kind === 'folder' && isOwn(stat) && (process.platform === 'win32' || (stat.mode & 0o077) === 0)
 }
 
-const isOwn = ({ uid }: Stats): boolean => process.platform === 'win32' || uid === process.geteuid?.()
+const isOwn = ({ uid }: FileStat): boolean => process.platform === 'win32' || uid === process.geteuid?.()
 
 /** Goes through a leftover that is ours, and removes what the plan does not know, links, and files that have another name elsewhere. */
-export async function takeOver(path: string, plan: Plan): Promise<Leftover> {
+export async function takeOver(fs: FileSystem, path: string, plan: Plan): Promise<Leftover> {
   const found: Leftover = { path, bytes: 0, folders: [], files: [] }
   const due = ['']
   for (let dir = due.pop(); dir !== undefined; dir = due.pop()) {
     const folder = dir
-    await forEachBounded(await readdir(join(path, folder)), STORAGE.walkFilesAtOnce, async (name) => {
+    await forEachBounded(await fs.list(join(path, folder)), STORAGE.walkFilesAtOnce, async (name) => {
       const relative = folder === '' ? name : `${folder}/${name}`
-      const stats = await lstat(join(path, relative))
-      const id = plan.find(relative, stats.isDirectory())
-      const isKept = id !== null && isOwn(stats) && (stats.isDirectory() || (stats.isFile() && stats.nlink === 1))
-      if (!isKept) return await rm(join(path, relative), { recursive: true, force: true })
-      if (stats.isDirectory()) {
+      const stat = await fs.lstat(join(path, relative))
+      const isFolder = stat.kind === 'folder'
+      const id = plan.find(relative, isFolder)
+      const isKept = id !== null && isOwn(stat) && (isFolder || (stat.kind === 'file' && stat.links === 1))
+      if (!isKept) return await fs.remove(join(path, relative), 'tree')
+      if (isFolder) {
         found.folders.push(id)
         due.push(relative)
       } else {
         found.files.push(id)
-        found.bytes += SOURCES.diskSectorBytes * stats.blocks
+        found.bytes += stat.allocatedBytes
       }
     })
   }

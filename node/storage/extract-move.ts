@@ -10,19 +10,27 @@ import { assertKind, lookAt } from './extract-target.ts'
 import { FileError, showPath, systemCode } from './file-error.ts'
 import type { FileSystem } from './fs.ts'
 
-/** Moves everything in `from` into `to` and syncs `to`; returns the names moved, in order. Folders in `from` must be synced. */
+/** Moves everything in `from` into `to` and syncs `to`; returns the names moved, in order. Folders in `from` must be synced. Where that
+ *  fails, what was moved goes back, so that the same can be tried again; not with `force`, which finds its own files in its way. */
 export async function moveInto(fs: FileSystem, from: string, to: string, force: boolean): Promise<string[]> {
-  const names = (await fs.list(from)).sort()
-  for (const name of names) {
-    await assertReal(fs, from)
-    await assertReal(fs, to)
-    const source = join(from, name)
-    const place = join(to, name)
-    if ((await fs.lstat(source)).kind === 'folder') await moveFolder(fs, source, place, force)
-    else await moveFile(fs, source, place, force)
+  const moved: string[] = []
+  try {
+    for (const name of (await fs.list(from)).sort()) {
+      await assertReal(fs, from)
+      await assertReal(fs, to)
+      const source = join(from, name)
+      const place = join(to, name)
+      if ((await fs.lstat(source)).kind === 'folder') await moveFolder(fs, source, place, force)
+      else await moveFile(fs, source, place, force)
+      moved.push(name)
+    }
+    await fs.syncDirectory(to)
+    return moved
+  } catch (error) {
+    // Whole files stay where they cannot go back.
+    if (!force) for (const name of moved.reverse()) await fs.rename(join(to, name), join(from, name)).catch(() => {})
+    throw error
   }
-  await fs.syncDirectory(to)
-  return names
 }
 
 async function moveFile(fs: FileSystem, source: string, place: string, force: boolean): Promise<void> {
@@ -40,7 +48,12 @@ async function moveFile(fs: FileSystem, source: string, place: string, force: bo
     if (!['EPERM', 'ENOTSUP', 'EOPNOTSUPP', 'ENOSYS', 'EMLINK'].includes(code)) throw error
     return moveWithoutLinks(fs, source, place)
   }
-  await fs.remove(source, 'file')
+  try {
+    await fs.remove(source, 'file')
+  } catch (error) {
+    await fs.remove(place, 'file').catch(() => {}) // it has both names; the first failure is the one to report
+    throw error
+  }
 }
 
 // Where the file system has no second links, an empty file of ours keeps the place.
@@ -50,7 +63,12 @@ async function moveWithoutLinks(fs: FileSystem, source: string, place: string): 
   } catch (error) {
     throw systemCode(error) === 'EEXIST' ? exists(place, error) : error
   }
-  await fs.rename(source, place)
+  try {
+    await fs.rename(source, place)
+  } catch (error) {
+    await fs.remove(place, 'file').catch(() => {}) // the empty one; the first failure is the one to report
+    throw error
+  }
 }
 
 // In one step, so that no crash leaves an empty folder in the place. Should something come up there after the look, the system refuses

@@ -18,7 +18,7 @@ import { Placed } from './extract-placed.ts'
 import { type Plan, readPlan } from './extract-plan.ts'
 import { assertFree, assertRoom, findTarget, foldsCase, type Target } from './extract-target.ts'
 import { Bits, type Use } from './extract-uses.ts'
-import { toFileError } from './file-error.ts'
+import { naming, toFileError } from './file-error.ts'
 import { diskFileSystem, type FileSystem } from './fs.ts'
 import { type FileState, sourceDisk } from './source-disk.ts'
 import { SourceTree } from './source-tree.ts'
@@ -121,7 +121,7 @@ export class Extraction {
       if (init.isOnlyRead !== true) await assertRoom(fs, plan, target, (leftover?.bytes ?? 0) + (placed?.sizeBytes ?? 0))
       return new Extraction(init, fs, plan, target, { leftover, placed })
     } catch (error) {
-      if (leftover !== null) PartFolder.letGo(leftover)
+      if (leftover !== null) PartFolder.letGo(fs, leftover)
       throw error
     }
   }
@@ -265,9 +265,7 @@ export class Extraction {
       await this.#checkHashes(part, causes, signal)
       await part.end()
       signal.throwIfAborted()
-      await forEachBounded(this.#plan.dirs.keys(), STORAGE.extractWritesMax, async (dir) => {
-        if (this.#placed?.coversFolder(dir) !== true) await this.#fs.syncDirectory(join(part.path, this.#plan.dirs[dir]!))
-      })
+      await part.syncFolders()
       const moved = await moveInto(this.#fs, part.path, this.#target.dir, this.#init.force)
       await part.remove()
       const names = [...new Set([...moved, ...(this.#placed?.tops() ?? [])])].sort()
@@ -293,8 +291,8 @@ export class Extraction {
   async leave(): Promise<void> {
     this.#failure ??= new Error('this extraction was interrupted')
     await this.#turns.whenIdle()
-    if (this.#part === null && this.#leftover !== null) PartFolder.letGo(this.#leftover)
-    const part = await this.#part?.catch(() => null)
+    const part = (await this.#part?.catch(() => null)) ?? null
+    if (part === null && this.#leftover !== null) PartFolder.letGo(this.#fs, this.#leftover)
     await part?.leave()
   }
 
@@ -330,7 +328,9 @@ export class Extraction {
   }
 
   #start(): Promise<PartFolder> {
-    this.#part ??= PartFolder.make(this.#fs, this.#plan, this.#target, this.#init.tag, this.#leftover, this.#placed)
+    const make = (): Promise<PartFolder> =>
+      PartFolder.make(this.#fs, this.#plan, this.#target, this.#init.tag, this.#leftover, this.#placed)
+    this.#part ??= naming('making the folder to write into', undefined, make)
     return this.#part
   }
 

@@ -20,6 +20,7 @@ import {
   statfs,
   unlink,
 } from 'node:fs/promises'
+import { SOURCES } from '../../protocol/limits.ts'
 
 /** What stands at a path. `identity` is equal for two paths exactly when they are the same file or folder. */
 export interface FileStat {
@@ -29,6 +30,10 @@ export interface FileStat {
   /** The user it belongs to; 0 on Windows. */
   uid: number
   identity: string
+  /** Names that it has. */
+  links: number
+  /** What it takes of the disk. */
+  allocatedBytes: number
 }
 
 /** An open file; close it exactly once. */
@@ -107,14 +112,8 @@ class DiskFile implements OpenFile {
     return describe(await this.#handle.stat())
   }
 
-  async read(target: Uint8Array, positionBytes: number): Promise<number> {
-    let done = 0
-    while (done < target.length) {
-      const { bytesRead } = await this.#handle.read(target, done, target.length - done, positionBytes + done)
-      if (bytesRead === 0) break
-      done += bytesRead
-    }
-    return done
+  read(target: Uint8Array, positionBytes: number): Promise<number> {
+    return readFully(this.#handle, target, positionBytes)
   }
 
   async write(bytes: Uint8Array, positionBytes: number): Promise<void> {
@@ -142,9 +141,21 @@ class DiskFile implements OpenFile {
   }
 }
 
+/** Reads until `target` is full or the file ends; how many bytes. */
+export async function readFully(handle: FileHandle, target: Uint8Array, positionBytes: number): Promise<number> {
+  let done = 0
+  while (done < target.length) {
+    const { bytesRead } = await handle.read(target, done, target.length - done, positionBytes + done)
+    if (bytesRead === 0) break
+    done += bytesRead
+  }
+  return done
+}
+
 function describe(stats: Stats): FileStat {
   const kind = stats.isFile() ? 'file' : stats.isDirectory() ? 'folder' : stats.isSymbolicLink() ? 'symlink' : 'other'
-  return { kind, sizeBytes: stats.size, mode: stats.mode & 0o7777, uid: stats.uid, identity: `${stats.dev}:${stats.ino}` }
+  const { size: sizeBytes, mode, uid, dev, ino, nlink: links, blocks } = stats
+  return { kind, sizeBytes, mode: mode & 0o7777, uid, identity: `${dev}:${ino}`, links, allocatedBytes: SOURCES.diskSectorBytes * blocks }
 }
 
 async function syncDirectory(path: string): Promise<void> {

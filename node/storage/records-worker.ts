@@ -44,23 +44,7 @@ const MIGRATIONS = [
 /** From this version on the number of the version stands in two places: one changed bit must not make a file look newer. */
 const TWICE_FROM = 4
 
-const SHARE_COLUMNS = [
-  'cid',
-  'role',
-  'readKey',
-  'scopeKind',
-  'scopeId',
-  'scopeSecret',
-  'label',
-  'files',
-  'sizeBytes',
-  'wireBytes',
-  'blockCount',
-  'state',
-  'inPlace',
-  'addedMs',
-  'announcedMs',
-] as const satisfies (keyof ShareRow)[]
+const SHARE_COLUMNS = [...SUMMED.share, 'announcedMs'] as const satisfies (keyof ShareRow)[]
 
 class Refused extends Error {
   readonly code: string

@@ -7,6 +7,7 @@
  */
 import { type BigIntStats, constants, type Stats } from 'node:fs'
 import { type FileHandle, lstat, open, readdir, realpath } from 'node:fs/promises'
+import { readFully } from './fs.ts'
 
 /** One state of a file. Two equal states of one path are, as far as the file system tells, the same content. */
 export interface FileState {
@@ -86,14 +87,8 @@ class Opened implements OpenSource {
     return stateOf(await this.#handle.stat({ bigint: true }))
   }
 
-  async read(target: Uint8Array, positionBytes: number): Promise<number> {
-    let done = 0
-    while (done < target.length) {
-      const { bytesRead } = await this.#handle.read(target, done, target.length - done, positionBytes + done)
-      if (bytesRead === 0) break
-      done += bytesRead
-    }
-    return done
+  read(target: Uint8Array, positionBytes: number): Promise<number> {
+    return readFully(this.#handle, target, positionBytes)
   }
 
   close(): Promise<void> {

@@ -8,14 +8,15 @@ import { join } from 'node:path'
 import { corruptFiles, storedFiles } from '../kit/stored.ts'
 
 const IN_HOME =
-  /^(blocks|config\.json|daemon\.log|delete-log|home-version|identity|node-secret|quarantine|reserve|sources|records\.db(-wal|-shm|-journal)?|tmp|version)$/
+  /^(blocks|config\.json|daemon\.log|delete-log|home-version|identity|node-secret|pins|quarantine|reserve|sources|records\.db(-wal|-shm|-journal)?|tmp|version)$/
 
-/** Every fault of a home at rest, in words; none when it is sound. */
-export async function faultsOf(home: string): Promise<string[]> {
+/** Every fault of a home, in words; none when it is sound. `isRunning`: its node runs, and nobody works with it. */
+export async function faultsOf(home: string, isRunning = false): Promise<string[]> {
   const faults: string[] = []
   for (const name of await corruptFiles(home)) faults.push(`wrong bytes: the block file ${name}`)
-  for (const name of readdirSync(home)) if (!IN_HOME.test(name)) faults.push(`leftover: ${name} in the home`)
-  for (const name of readdirSync(join(home, 'tmp'))) faults.push(`leftover: tmp/${name}`)
+  const left = [...readdirSync(home).filter((name) => !IN_HOME.test(name)), ...readdirSync(join(home, 'tmp')).map((name) => `tmp/${name}`)]
+  const expected = isRunning ? ['control.sock', 'tmp/unclean'] : []
+  for (const name of left) if (!expected.includes(name)) faults.push(`leftover: ${name} in the home`)
   for (const name of readdirSync(join(home, 'quarantine'))) faults.push(`wrong bytes: ${name} was set aside`)
   return faults
 }

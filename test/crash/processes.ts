@@ -17,6 +17,8 @@ export interface Ended {
   stderr: string
   signal: string | null
   code: number | null
+  /** Until it said its first word. */
+  firstMs: number | null
 }
 
 export const hasStrace = (): boolean => spawnSync('strace', ['-V']).status === 0
@@ -39,8 +41,11 @@ export function startOrder(order: Order, prefix: string[]): ChildProcess {
 
 async function ended(child: ChildProcess, killMs: number | null): Promise<Ended> {
   const collected = ['', '']
+  const beganMs = performance.now()
+  let firstMs: number | null = null
   for (const [i, stream] of [child.stdout, child.stderr].entries()) {
     stream?.on('data', (chunk: Buffer) => {
+      if (i === 0) firstMs ??= performance.now() - beganMs
       collected[i] += chunk.toString()
     })
   }
@@ -50,7 +55,7 @@ async function ended(child: ChildProcess, killMs: number | null): Promise<Ended>
   const [stdout = '', stderr = ''] = collected
   // Each line went out in one call, so only the last can be cut short, and then it was not said.
   const said = stdout.split('\n').flatMap((line) => (line.startsWith('{') && line.endsWith('}') ? [JSON.parse(line) as Said] : []))
-  return { said, stderr, signal, code }
+  return { said, stderr, signal, code, firstMs }
 }
 
 const straceArgs = (scope: Scope, home: string): string[] => {

@@ -13,6 +13,39 @@ import type { Stage } from './stage.ts'
 import { Tally } from './tally.ts'
 
 const LOOK_EVERY = 25
+/** As many of the last runs of each kind. */
+const LEARN_FROM = 8
+/** Some runs end before they are killed. */
+const TRIALS_PER_KILL = 3
+
+/** How long a run of some length takes that nobody kills, learned from those that came to their end. */
+class Duration {
+  readonly #startedMs: number[] = []
+  readonly #endedMs: number[] = []
+
+  learn(toStartMs: number, toEndMs: number): void {
+    for (const [list, ms] of [
+      [this.#startedMs, toStartMs],
+      [this.#endedMs, toEndMs],
+    ] as const) {
+      list.push(ms)
+      if (list.length > LEARN_FROM) list.shift()
+    }
+  }
+
+  /** A moment to kill at: one time in five while it starts, else anywhere from there to shortly after its end. */
+  moment(random: Random): number {
+    const [start, end] = [this.#startedMs, this.#endedMs].map((list) => list.reduce((sum, ms) => sum + ms, 0) / list.length) as [
+      number,
+      number,
+    ]
+    return random.below(5) === 0 ? random.below(Math.ceil(start)) : start + random.below(Math.ceil(1.05 * end - start))
+  }
+
+  get isKnown(): boolean {
+    return this.#endedMs.length > 0
+  }
+}
 
 export async function killAtRandom(stage: Stage, count: number, seed: number): Promise<Tally> {
   const tally = new Tally(`random kills (seed ${seed})`, count)
@@ -22,37 +55,41 @@ export async function killAtRandom(stage: Stage, count: number, seed: number): P
   const home = stage.path('random-home')
   /** Shares whose link was printed, and which nobody asked to let go since. */
   const promised = new Map<string, Said & { said: 'shared' }>()
-  // How long a run takes that nobody kills: the kills fall all over that.
-  const first = stage.order(home, [{ do: 'share', path: sources[0] ?? '' }])
-  const firstMs = performance.now()
-  await runOrder(first)
-  let normalMs = performance.now() - firstMs
-  for (let i = 1; i <= count; i++) {
-    tally.at(`kill ${i}`)
+  const durations = new Map<string, Duration>()
+  for (let i = 1; tally.killed < count && i <= TRIALS_PER_KILL * count; i++) {
+    tally.at(`trial ${i}`)
     const steps: Step[] = []
     const out = stage.path(`random-out-${i}`)
     const got = random.below(links.length)
     const isGet = random.below(4) === 0
+    // Several things in a row, so that most kills come after something was promised and before the rest is.
     if (isGet) steps.push({ do: 'get', link: links[got] ?? '', outputDir: out })
-    for (let n = random.below(3); n > 0; n--) steps.push({ do: 'share', path: sources[random.below(sources.length)] ?? '' })
-    const going = [...promised.values()][random.below(2 * promised.size + 1)]
+    const going = random.below(3) === 0 ? [...promised.values()][random.below(promised.size)] : undefined
     if (going !== undefined) steps.push({ do: 'unseed', cid: going.cid })
-    const startedMs = performance.now()
+    for (let n = 1 + random.below(4); n > 0; n--) {
+      const path = sources[random.below(sources.length)] ?? ''
+      // What is let go comes back in another run.
+      if (path !== going?.path) steps.push({ do: 'share', path })
+    }
     const order = stage.order(home, steps, isGet ? addresses : [])
-    const killed = await runOrder(order, { killMs: random.below(Math.ceil(normalMs * 1.4)) })
+    const kind = `${isGet} ${steps.length}`
+    const duration = durations.get(kind) ?? new Duration()
+    durations.set(kind, duration)
+    const startedMs = performance.now()
+    const killed = await runOrder(order, duration.isKnown ? { killMs: duration.moment(random) } : {})
     if (killed.signal === 'SIGKILL') tally.killed++
-    else normalMs += (performance.now() - startedMs - normalMs) / 4
+    else duration.learn(killed.firstMs ?? 0, performance.now() - startedMs)
     tally.started(killed.said)
     if (going !== undefined) promised.delete(going.path)
     for (const said of killed.said) {
-      // A share that is let go in the same run comes before that.
-      if (said.said === 'shared' && said.cid !== going?.cid) promised.set(said.path, said)
+      if (killed.signal === 'SIGKILL' && ['shared', 'got', 'unseeded'].includes(said.said)) tally.promised++
+      if (said.said === 'shared') promised.set(said.path, said)
       if (said.said === 'failed' && said.code !== 'NOT_KEPT') tally.fault(`${said.step} failed: ${said.code} ${said.message}`)
       if (said.said === 'got' && treeOf(join(out, `random-${got}`)) !== treeOf(sources[got] ?? '')) tally.fault('wrong bytes: what was got')
     }
     if (killed.signal !== 'SIGKILL' && killed.said.at(-1)?.said !== 'stopped') tally.fault(`ended by itself: ${killed.stderr}`)
     stage.drop(out)
-    if (i % LOOK_EVERY === 0 || i === count) await look(stage, home, promised, tally)
+    if (i % LOOK_EVERY === 0 || tally.killed === count) await look(stage, home, promised, tally)
   }
   return tally
 }
@@ -64,7 +101,6 @@ async function look(stage: Stage, home: string, promised: Map<string, Said & { s
   const listed = new Set(calm.said.flatMap((said) => (said.said === 'listed' ? said.shares.map(({ cid }) => cid) : [])))
   for (const fault of await faultsOf(home)) tally.fault(fault)
   for (const share of promised.values()) {
-    tally.promised++
     if (!listed.has(share.cid)) tally.fault(`lost: a share that was promised is not listed`)
     else await expectReadable(stage, home, share, tally)
   }

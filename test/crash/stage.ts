@@ -21,17 +21,7 @@ export class Stage {
 
   /** A folder of files, `blocks` blocks in all; equal seeds give equal bytes. */
   source(name: string, seed: number, blocks: number): string {
-    const random = new Random(seed)
-    const folder = this.path(name)
-    mkdirSync(join(folder, 'below'), { recursive: true })
-    for (let left = blocks, i = 0; left > 0; i++) {
-      const blocksHere = Math.min(left, 1 + random.below(6))
-      const bytes = Buffer.allocUnsafe(blocksHere * 2 ** 20 - random.below(1_000))
-      for (let at = 0; at + 4 <= bytes.length; at += 4) bytes.writeUInt32LE(random.below(2 ** 32), at)
-      writeFileSync(join(folder, i % 2 === 0 ? '' : 'below', `file-${i}`), bytes)
-      left -= blocksHere
-    }
-    return folder
+    return makeSource(this.path(name), seed, blocks)
   }
 
   order(home: string, steps: Step[], peers: string[] = []): Order {
@@ -69,4 +59,18 @@ export class Stage {
     for (const node of this.#nodes) await node.stop()
     rmSync(this.dir, { recursive: true, force: true })
   }
+}
+
+/** Makes a folder of files, `blocks` blocks in all; equal seeds give equal bytes. */
+export function makeSource(folder: string, seed: number, blocks: number): string {
+  const random = new Random(seed)
+  mkdirSync(join(folder, 'below'), { recursive: true })
+  for (let left = blocks, i = 0; left > 0; i++) {
+    const blocksHere = Math.min(left, 1 + random.below(6))
+    const bytes = Buffer.allocUnsafe(blocksHere * 2 ** 20 - random.below(1_000))
+    for (let at = 0; at + 4 <= bytes.length; at += 4) bytes.writeUInt32LE(random.below(2 ** 32), at)
+    writeFileSync(join(folder, i % 2 === 0 ? '' : 'below', `file-${i}`), bytes)
+    left -= blocksHere
+  }
+  return folder
 }

@@ -5,7 +5,7 @@ export class Tally {
   readonly name: string
   readonly points: number
   killed = 0
-  /** Kills after which something had been acknowledged already. */
+  /** What had been acknowledged before the kills. */
   promised = 0
   slowestStartMs = 0
   slowestStopMs = 0
@@ -45,7 +45,13 @@ export function tableOf(rows: Tally[]): string {
     const { name, points, killed, promised, slowestStartMs, slowestStopMs } = tally
     return [name, points, killed, promised, lost, wrong, left, others, ...[slowestStartMs, slowestStopMs].map(inMs)].map(String)
   })
-  const widths = COLUMNS.map((title, i) => Math.max(title.length, ...cells.map((row) => row[i]?.length ?? 0)))
-  const line = (row: string[]): string => row.map((cell, i) => (i === 0 ? cell.padEnd(widths[i]!) : cell.padStart(widths[i]!))).join('  ')
-  return [line(COLUMNS), ...cells.map(line), ...rows.flatMap(({ faults }) => faults)].join('\n')
+  return [...alignColumns(COLUMNS, cells), ...rows.flatMap(({ faults }) => faults)].join('\n')
+}
+
+/** Lines of a table with a title over each column; all but the first are flush right. */
+export function alignColumns(titles: readonly string[], rows: readonly string[][]): string[] {
+  const widths = titles.map((title, i) => Math.max(title.length, ...rows.map((row) => row[i]?.length ?? 0)))
+  const line = (row: readonly string[]): string =>
+    row.map((cell, i) => (i === 0 ? cell.padEnd(widths[i]!) : cell.padStart(widths[i]!))).join('  ')
+  return [titles, ...rows].map(line)
 }

@@ -116,6 +116,7 @@ export class Daemon {
     ended.catch(() => {}) // a daemon may end later, when nobody waits for its first line any more
     const line = await Promise.race([first, ended])
     child.stderr.off('data', collect)
+    if (String(line.value).startsWith('{"error"')) throw new Error(`the daemon ${name} does not start: ${line.value}`)
     return new Daemon(home, JSON.parse(String(line.value)) as Started, child, stderr) // printed by `daemon --json`
   }
 

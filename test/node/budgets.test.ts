@@ -3,7 +3,7 @@ import { readFile, stat, symlink, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import { Budgets } from '../../node/budgets/budgets.ts'
-import { connectionsFor, openFilesMax } from '../../node/budgets/descriptors.ts'
+import { connectionsFor, openFilesMax, socketsFor } from '../../node/budgets/descriptors.ts'
 import { memoryShares } from '../../node/budgets/memory.ts'
 import { type ConfigOverrides, loadConfig } from '../../node/config.ts'
 import { createLog } from '../../node/log.ts'
@@ -228,6 +228,7 @@ describe('memory and connections', () => {
   })
 
   it('leaves descriptors for storage', async () => {
+    expect([socketsFor(null), socketsFor(20_000), socketsFor(256), socketsFor(64)]).toEqual([null, 19_872, 128, 8])
     expect([connectionsFor(1000, null), connectionsFor(1000, 20_000), connectionsFor(1000, 256), connectionsFor(1000, 64)]).toEqual([
       1000, 1000, 106, 8,
     ])

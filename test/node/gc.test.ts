@@ -177,10 +177,39 @@ describe('unseed', () => {
       else if (!existsSync(join(home.env.home, 'delete-log'))) await gc(home)
       expect(names.some((name) => existsSync(pathOf(home, name)))).toBe(isKept)
       expect(await isSound(home, kept)).toBe(true)
-      expect(readdirSync(join(home.env.home, 'tmp'))).toEqual([])
+      expect(readdirSync(join(home.env.home, 'tmp')).filter((name) => name !== 'unclean')).toEqual([]) // the mark of a home in use
       expect(existsSync(join(home.env.home, 'delete-log'))).toBe(false)
       await home.close()
     }
+  })
+})
+
+describe('a disk without any room', () => {
+  it('is made room on: a list that cannot be written down holds up no deletion', async () => {
+    let isFull = false
+    const fs = hookedFileSystem((operation) => {
+      if (isFull && /^(write|open:create|mkdir|link)$/.test(operation)) throw systemError('ENOSPC')
+    })
+    const home = await open(freshFolder(), fs)
+    const [gone, kept] = [await home.share('gone', 1), await home.share('kept', 1)]
+    const names = await namesOf(home, gone)
+    isFull = true
+    expect((await unseedJob(home.env, gone, never)).freedBytes).toBeGreaterThan(0)
+    expect(names.filter((name) => existsSync(pathOf(home, name)))).toEqual([])
+    expect([await cids(home), await isSound(home, kept)]).toEqual([[kept], true])
+    expect(readdirSync(home.env.home)).not.toContain('delete-log')
+  })
+
+  it('that fails in another way stops the deletion before anything is gone', async () => {
+    let isFailing = false
+    const fs = hookedFileSystem((operation) => {
+      if (isFailing && operation === 'datasync') throw systemError('EIO')
+    })
+    const home = await open(freshFolder(), fs)
+    const kept = await home.share('kept', 1)
+    isFailing = true
+    await expect(unseedJob(home.env, kept, never)).rejects.toMatchObject({ code: 'IO' })
+    expect([await cids(home), await isSound(home, kept)]).toEqual([[kept], true])
   })
 })
 

@@ -11,8 +11,9 @@ import { Uploads } from '../../node/jobs/uploads.ts'
 import { Waiters } from '../../node/jobs/waiters.ts'
 import { silentLog } from '../../node/log.ts'
 import type { Have, PeerLink } from '../../node/network/peer-link.ts'
+import { type FileCode, FileError } from '../../node/storage/file-error.ts'
 import { type DagShape, nodeCount, type ShareDag, shapeOf } from '../../protocol/dag.ts'
-import { FORMAT, SWARM, WAITS } from '../../protocol/limits.ts'
+import { FORMAT, SWARM, UPLOAD, WAITS } from '../../protocol/limits.ts'
 import { Swarm } from '../../protocol/swarm/swarm.ts'
 
 const SEED = { seed: 20_261_124, numRuns: 200 }
@@ -233,6 +234,38 @@ describe('serving', () => {
     reads[1]!.arrive(new Uint8Array(1))
     await vi.waitFor(() => expect(reads.map(({ index }) => index)).toEqual([1, 2, 3]))
     uploads.stop()
+  })
+})
+
+describe('serving a block that cannot be read', () => {
+  const events: string[] = []
+  const link = {
+    remote: { peerId: 'p', address: '/ip4/127.0.0.1/tcp/1' },
+    serve: async () => events.push('served') > 0,
+    absent: () => events.push('not here'),
+    goodbye: async () => void events.push('goodbye'),
+  } as unknown as PeerLink
+
+  async function ask(failures: number, code: FileCode): Promise<string[]> {
+    events.length = 0
+    let left = failures
+    const read = async (): Promise<Uint8Array> => {
+      if (left-- > 0) throw new FileError(code, 'cannot be read')
+      return new Uint8Array(1)
+    }
+    const uploads = new Uploads({ log: silentLog, now: () => 0, groupPrivate: false, isExempt: () => false, readAgainMs: 1 })
+    const share = { cid: { text: 'share' }, dag: null, read } as unknown as LiveShare
+    uploads.join(share, link, true)
+    uploads.requested(share, link, 0, 1)
+    await vi.waitFor(() => expect(events).toHaveLength(1))
+    uploads.stop()
+    return [...events]
+  }
+
+  it('for now is tried again, and then the peer is sent for a new session; only of what is damaged it is told that it is not here', async () => {
+    expect(await ask(UPLOAD.readsMax - 1, 'IO')).toEqual(['served'])
+    expect(await ask(UPLOAD.readsMax, 'IO')).toEqual(['goodbye'])
+    expect(await ask(1, 'CORRUPT')).toEqual(['not here'])
   })
 })
 

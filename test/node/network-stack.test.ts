@@ -1,10 +1,12 @@
 /** Whole stacks on loopback, in a named network of their own: streams, announce and find, and orderly ends. */
 import { randomBytes } from 'node:crypto'
+import { connect } from 'node:net'
 import { MemoryDatastore } from 'datastore-core'
 import { afterEach, describe, expect, test } from 'vitest'
 import { silentLog } from '../../node/log.ts'
 import { NetworkError } from '../../node/network/network-error.ts'
 import { createIdentity, createStack, type FoundPeer, peerIdOf, type Stack, type StackOptions } from '../../node/network/stack.ts'
+import { NETWORK } from '../../protocol/limits.ts'
 
 const started: Stack[] = []
 const patience = (): AbortSignal => AbortSignal.timeout(10_000)
@@ -186,5 +188,26 @@ describe('a stack', () => {
     const stack = await start({ identity })
     expect(peerIdOf(identity)).toEqual({ text: stack.peerId, bytes: stack.peerIdBytes })
     expect(stack.addresses().every((address) => address.endsWith(`/p2p/${stack.peerId}`))).toBe(true)
+  })
+})
+
+describe('too many sockets', () => {
+  test('are closed as they come, before any word is said, and there is room again when others go', async () => {
+    const stack = await start({ socketsMax: 4 })
+    const [, host = '', port = ''] = /\/ip4\/([^/]+)\/tcp\/(\d+)/.exec(stack.addresses()[0] ?? '') ?? []
+    let closed = 0
+    const sockets = Array.from({ length: 12 }, (_, i) =>
+      connect({ host, port: Number(port), localAddress: `127.0.${i}.1` })
+        .on('error', () => {})
+        .on('close', () => closed++),
+    )
+    // Well before those that are silent are sent away.
+    await expect.poll(() => closed, { timeout: NETWORK.inboundUpgradeMs / 2 }).toBe(8)
+    for (const socket of sockets) socket.destroy()
+    const other = await start()
+    await stack.handleSwarm(async (frames, _remote, signal) => frames.write(Uint8Array.of(7), signal))
+    await expect
+      .poll(async () => (await other.openSwarm(targetOf(stack), patience()).catch(() => null))?.frames.read(patience()), { timeout: 10_000 })
+      .toEqual(Uint8Array.of(7))
   })
 })

@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { Extraction } from '../../node/storage/extract.ts'
 import type { Entry } from '../../protocol/entry.ts'
-import { freshFolder, never } from './storage-fakes.ts'
+import { freshFolder, type Hook, hookedFileSystem, never, systemError } from './storage-fakes.ts'
 
 const PIECE = 64
 const pieces = [1, 2, 3].map((fill) => new Uint8Array(PIECE).fill(fill))
@@ -13,9 +13,16 @@ async function* entries(): AsyncGenerator<Entry> {
   yield { dir: 'top', name: 'file', sizeBytes: 3 * PIECE, extents: [{ kind: 'blocks', position: 0, count: 3 }], executable: false }
 }
 
-const plan = (outputDir: string): Promise<Extraction> =>
+/** Files at the top, which are moved one by one. */
+async function* flat(): AsyncGenerator<Entry> {
+  for (const [position, name] of ['a', 'b', 'c'].entries())
+    yield { dir: '', name, sizeBytes: PIECE, extents: [{ kind: 'blocks', position, count: 1 }], executable: false }
+}
+
+const plan = (outputDir: string, hook: Hook = () => {}, of = entries): Promise<Extraction> =>
   Extraction.plan({
-    entries: entries(),
+    entries: of(),
+    fs: hookedFileSystem(hook),
     outputDir,
     under: '',
     pieceBytes: PIECE,
@@ -110,5 +117,79 @@ describe('an extraction that was left', () => {
     await first.begin()
     await first.leave()
     expect(readdirSync(out)).toEqual([])
+  })
+})
+
+/** Fails the first operation of this name on a path that fits. */
+function failing(operation: string, path: RegExp, code: string): Hook {
+  let isDue = true
+  return (called, at) => {
+    if (!isDue || called !== operation || !path.test(at)) return
+    isDue = false
+    throw systemError(code)
+  }
+}
+
+async function writeAll(extraction: Extraction): Promise<void> {
+  for (const position of [0, 1, 2]) await extraction.accept(position, pieces[position]!, never)
+  await extraction.finish(never)
+}
+
+describe('an extraction that the disk stopped', () => {
+  it('leaves no file whose sync failed: a second sync of it would succeed and save nothing', async () => {
+    const out = freshFolder()
+    const first = await plan(out, failing('datasync', /b$/, 'EIO'), flat)
+    await expect(writeAll(first)).rejects.toMatchObject({ code: 'IO' })
+    const part = await first.begin()
+    await first.leave()
+    expect(readdirSync(part)).toEqual(['a'])
+    await writeAll(await plan(out, undefined, flat))
+    expect(readdirSync(out)).toEqual(['a', 'b', 'c'])
+  })
+
+  it('leaves nothing when the names in it could not be synced', async () => {
+    const out = freshFolder()
+    const first = await plan(out, failing('syncDirectory', /part/, 'EIO'))
+    await expect(writeAll(first)).rejects.toMatchObject({ code: 'IO' })
+    await first.leave()
+    expect(readdirSync(out)).toEqual([])
+  })
+
+  it.each([
+    ['a third file has no room for its name', 'link', /c$/, 'ENOSPC', 'NO_SPACE'],
+    ['a first name cannot be taken away', 'remove:file', /b$/, 'EIO', 'IO'],
+    ['the output folder cannot be synced', 'syncDirectory', /shoal-storage-\w+$/, 'EIO', 'IO'],
+  ] as const)('takes back what it has put in place when %s, and does it all again', async (_, operation, path, code, becomes) => {
+    const out = freshFolder()
+    let isMoving = false
+    const fail = failing(operation, path, code)
+    const first = await plan(
+      out,
+      (called, at) => {
+        if (called === 'link') isMoving = true
+        if (isMoving) return fail(called, at)
+      },
+      flat,
+    )
+    await expect(writeAll(first)).rejects.toMatchObject({ code: becomes })
+    await first.leave()
+    expect(readdirSync(out).filter((name) => !name.endsWith('.part'))).toEqual([])
+    const next = await plan(out, undefined, flat)
+    for (const position of [0, 1, 2]) {
+      const read = new Uint8Array(PIECE)
+      expect(await next.read(position, read)).toBe(true)
+      await next.found(position)
+    }
+    await next.finish(never)
+    expect(readdirSync(out)).toEqual(['a', 'b', 'c'])
+  })
+
+  it('says so when not even its folder can be made, and finds what an earlier run left all the same', async () => {
+    const out = freshFolder()
+    await cutOff(out)
+    const second = await plan(out, failing('syncDirectory', /./, 'EIO'))
+    await expect(second.begin()).rejects.toMatchObject({ name: 'FileError', code: 'IO' })
+    await second.leave()
+    expect((await plan(out)).hasLeftover).toBe(true)
   })
 })

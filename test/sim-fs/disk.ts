@@ -8,7 +8,7 @@
 import { basename, dirname } from 'node:path'
 import type { FileStat, FileSystem, OpenFile, OpenMode } from '../../node/storage/fs.ts'
 import type { Random } from '../sim/crowd/random.ts'
-import { type Fate, SimFile, SimFolder, type SimNode } from './nodes.ts'
+import { countLinks, type Fate, SimFile, SimFolder, type SimNode } from './nodes.ts'
 
 /** Makes the `skip + 1`th operation that fits fail with a system error, once. */
 export interface Fault {
@@ -88,6 +88,7 @@ export class SimDisk {
     this.trace?.('power cut')
     const fate: Fate = (what) => this.count(what)
     this.root.cut(this.random, fate)
+    countLinks(this.root)
   }
 
   /** The fault that strikes this operation, which is used up by it. */
@@ -370,4 +371,6 @@ const statOf = (node: SimNode): FileStat => ({
   mode: node.mode,
   uid: process.geteuid?.() ?? 0,
   identity: `1:${node.id}`,
+  links: node.kind === 'file' ? node.links : 1,
+  allocatedBytes: node.kind === 'file' ? node.bytes.length : 0,
 })

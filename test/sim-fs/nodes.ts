@@ -24,6 +24,8 @@ export class SimFile {
   readonly id: number
   /** As every program sees it. */
   bytes: Uint8Array = new Uint8Array(0)
+  /** Names that it has, as every program sees them. */
+  links = 0
   /** A sync of it has failed: whoever calls the next one believes that it can succeed. */
   hasFailedSync = false
   #durable: Uint8Array = new Uint8Array(0)
@@ -115,6 +117,9 @@ export class SimFolder {
 
   /** Gives a name to a node, or (null) takes it away. */
   set(name: string, node: SimNode | null): void {
+    const before = this.entries.get(name)
+    if (before?.kind === 'file') before.links--
+    if (node?.kind === 'file') node.links++
     if (node === null) this.entries.delete(name)
     else this.entries.set(name, node)
     if (node?.kind === 'folder') node.parent = this
@@ -171,6 +176,17 @@ export class SimFolder {
     this.#pending = []
   }
 }
+
+/** Counts the names of all files below a folder anew. */
+export function countLinks(folder: SimFolder): void {
+  const files = filesBelow(folder)
+  for (const file of files) file.links = 0
+  for (const file of files) file.links++
+}
+
+/** Each as often as it has names. */
+const filesBelow = (folder: SimFolder): SimFile[] =>
+  [...folder.entries.values()].flatMap((node) => (node.kind === 'file' ? [node] : filesBelow(node)))
 
 function resized(bytes: Uint8Array, sizeBytes: number): Uint8Array {
   const changed = new Uint8Array(sizeBytes)

@@ -19,7 +19,7 @@ export interface StoryOutcome {
   operations: number
 }
 
-const HOME = '/home/user/.local/share/shoal'
+export const HOME = '/home/user/.local/share/shoal'
 const NEVER = new AbortController().signal
 const IN_HOME = ['blocks', 'identity', 'node-secret', 'quarantine', 'tmp']
 
@@ -34,7 +34,7 @@ export async function runStory(seed: number, trace: ((line: string) => void) | n
   return { happened: disk.happened, operations: disk.operations }
 }
 
-interface Block {
+export interface Block {
   hex: string
   digest: Uint8Array
   bytes: Uint8Array
@@ -203,11 +203,11 @@ function makeBlock(sizeBytes: number, number: number): Block {
   }
 }
 
-const BLOCKS = [0, 1, 17, 511, 512, 513, 700, 1_024, 1_500, 2_048, 3_000, 4_096].map(makeBlock)
+export const BLOCKS = [0, 1, 17, 511, 512, 513, 700, 1_024, 1_500, 2_048, 3_000, 4_096].map(makeBlock)
 
-const FOLDER_SYNC_FAILED = 'syncDirectory EIO'
+export const FOLDER_SYNC_FAILED = 'syncDirectory EIO'
 
-const FAULTS: [operation: RegExp, code: Fault['code']][] = [
+export const FAULTS: [operation: RegExp, code: Fault['code']][] = [
   [/^datasync$/, 'EIO'],
   [/^syncDirectory$/, 'EIO'],
   [/^syncDirectory$/, 'EIO'],
@@ -220,7 +220,7 @@ const FAULTS: [operation: RegExp, code: Fault['code']][] = [
   [/^(list|lstat|mkdir|link)$/, 'EIO'],
 ]
 
-async function openAll(process: SimProcess): Promise<{ identity: string; store: BlockStore }> {
+export async function openAll(process: SimProcess): Promise<{ identity: string; store: BlockStore }> {
   const { fs } = process
   const home = await prepareHome(HOME, fs)
   const identity = await readOrCreateFile(home.identityFile, async () => new Uint8Array(randomBytes(36)), fs)
@@ -237,7 +237,7 @@ async function openAll(process: SimProcess): Promise<{ identity: string; store: 
 }
 
 /** What an operation gave; null when it failed as operations may. Damage is no excuse: nothing here damages a block. */
-async function excused<T>(work: Promise<T>): Promise<T | null> {
+export async function excused<T>(work: Promise<T>): Promise<T | null> {
   try {
     return await work
   } catch (error) {

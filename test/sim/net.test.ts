@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest'
+import { keptSeeds } from '../kit/seeds.ts'
 import { digestOfSeed, type NetOutcome, runSeed } from './net.ts'
-import { keptSeeds } from './run.ts'
+import { KEPT_FILE } from './run.ts'
 
 const SEEDS = Number(process.env.SEEDS ?? 300)
 
@@ -36,7 +37,7 @@ describe('whole nodes in a network of delays, resets, cuts, liars and full disks
   }, 240_000)
 
   it('passes the seeds that failed once', () => {
-    for (const { seed } of keptSeeds()) run(seed)
+    for (const { seed } of keptSeeds(KEPT_FILE)) run(seed)
   })
 
   it('the same seed gives the same trace to the byte, another seed another', () => {
