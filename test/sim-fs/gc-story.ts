@@ -238,7 +238,7 @@ class GcStory {
         exclusively: async <T>(_cid: string, work: () => Promise<T>) => await work(),
       },
       sources: { forget: async () => {} },
-      keeping: { of: () => ({ isDamaged: false }), forget: () => {} },
+      keeping: { of: () => ({ isDamaged: false }), isPinned: () => true, forget: () => {} },
       damage: { settled: async () => {} },
     }
     // What gc.ts uses of the parts of a node, and no more.
