@@ -45,7 +45,19 @@ export class Row {
   }
 }
 
-const COLUMNS = ['what goes wrong', 'trials', 'struck', 'passed', 'refused', 'alive', 'state', 'goes on', 'lag p99 before', 'with', 'strace']
+const COLUMNS = [
+  'what goes wrong',
+  'trials',
+  'struck',
+  'passed',
+  'refused',
+  'alive',
+  'state',
+  'goes on',
+  'lag p99 before',
+  'with',
+  'strace',
+]
 
 /** The table; every fault is written out below it. */
 export function tableOf(rows: readonly Row[]): string {
@@ -54,7 +66,9 @@ export function tableOf(rows: readonly Row[]): string {
     if (skipped !== null) return [name, ...COLUMNS.slice(2).map(() => '-'), `skipped: ${skipped}`]
     const codes = [...refused].map(([code, count]) => `${count} ${code}`).join(', ')
     const verdicts = [died === 0 ? 'yes' : `${died} died`, wrong === 0 ? 'right' : `${wrong} wrong`, `${resumed} of ${trials}`]
-    return [name, trials, struck, passed, codes === '' ? '-' : codes, ...verdicts, `${lagBeforeMs ?? '-'} ms`, `${lagMs} ms`, strace].map(String)
+    return [name, trials, struck, passed, codes === '' ? '-' : codes, ...verdicts, `${lagBeforeMs ?? '-'} ms`, `${lagMs} ms`, strace].map(
+      String,
+    )
   })
   return [...alignColumns(COLUMNS, cells), ...rows.flatMap(({ faults }) => faults)].join('\n')
 }

@@ -207,7 +207,9 @@ describe('too many sockets', () => {
     const other = await start()
     await stack.handleSwarm(async (frames, _remote, signal) => frames.write(Uint8Array.of(7), signal))
     await expect
-      .poll(async () => (await other.openSwarm(targetOf(stack), patience()).catch(() => null))?.frames.read(patience()), { timeout: 10_000 })
+      .poll(async () => (await other.openSwarm(targetOf(stack), patience()).catch(() => null))?.frames.read(patience()), {
+        timeout: 10_000,
+      })
       .toEqual(Uint8Array.of(7))
   })
 })
