@@ -14,7 +14,7 @@ import type { ShoalNode } from '../../node/main.ts'
 import { diskFileSystem } from '../../node/storage/fs.ts'
 import { PinFiles } from '../../node/storage/pin-files.ts'
 import { parseCid } from '../../protocol/cid.ts'
-import { FORMAT, KEEPING } from '../../protocol/limits.ts'
+import { FORMAT, KEEPING, READING } from '../../protocol/limits.ts'
 import { get, ignore, Nodes, patience } from '../kit/nodes.ts'
 import { openStoreHome } from '../kit/store-home.ts'
 import { readTree, storedFiles } from '../kit/stored.ts'
@@ -102,21 +102,21 @@ describe('what was read', () => {
   })
 
   it('keeps its beginning where it is larger than all the room, and never takes much more than that', async () => {
-    const share = await publish('huge', 150)
-    const roomBlocks = 40
+    const share = await publish('huge', 160)
+    const roomBlocks = 20
     await setTo(reader, { cachedBytes: roomBlocks * BLOCK })
     let most = 0
     const watch = setInterval(() => void status(reader).then(({ blocks }) => (most = Math.max(most, blocks))), 20)
     await read(reader, share)
     clearInterval(watch)
     // One look at the room for every so many blocks; while one is taken others come in.
-    expect(most).toBeLessThan(roomBlocks + 2 * (KEEPING.cacheLookBytes / BLOCK) + 16)
+    expect(most).toBeLessThan(roomBlocks + READING.windowBlocksMax + KEEPING.cacheLookBytes / BLOCK + 20)
     expect((await status(reader)).cached.bytes).toBeLessThanOrEqual(roomBlocks * BLOCK)
     // What was dropped was not fetched again.
-    expect((await status(reader)).bytesIn).toBeLessThan(155 * BLOCK)
+    expect((await status(reader)).bytesIn).toBeLessThan(165 * BLOCK)
     const before = (await status(reader)).bytesIn
     await owner.stop()
-    await read(reader, share, [], 30 * FORMAT.pieceBytes)
+    await read(reader, share, [], 15 * FORMAT.pieceBytes)
     expect((await status(reader)).bytesIn - before).toBeLessThan(BLOCK)
   })
 

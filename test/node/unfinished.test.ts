@@ -89,6 +89,7 @@ describe('a get that was cut off', () => {
     const got = await get(b, shared.link, out, { peers: a.addresses() })
     expect(got.reusedBlocks).toBeGreaterThanOrEqual(4)
     expect((await readFile(join(out, 'file.bin'))).equals(bytes)).toBe(true)
+    expect(await readdir(out)).toEqual(['file.bin'])
   })
 
   it('goes with `unseed` while it is served, and its folder with it', async () => {
