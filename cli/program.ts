@@ -37,7 +37,7 @@ export type VerbCall =
   | { verb: 'status'; isLimits: boolean }
   | { verb: 'peers' | 'id' | 'stop' }
   | { verb: 'limits'; request: LimitsRequest }
-  | { verb: 'share'; paths: string[]; scope: ShareRequest['scope']; name: string | null; inPlace: boolean }
+  | { verb: 'share'; paths: string[]; scope: ShareRequest['scope']; name: string | null; inPlace: boolean; replaces: boolean }
   | {
       verb: 'get'
       link: LinkSource
@@ -204,15 +204,31 @@ function addShare(program: Command, found: (call: VerbCall) => void): void {
     .addOption(new Option('--fresh', 'a new link with new keys').conflicts(['public', 'nodeScope', 'name']))
     .addOption(new Option('--node-scope', 'share equal blocks with all other shares of this node').conflicts(['public', 'fresh', 'name']))
     .option('--in-place', 'keep no sealed copy: blocks are made from the files whenever somebody asks')
+    .addOption(
+      new Option('--replace', 'let go of what was shared from the same paths, or under the same name, before').conflicts([
+        'public',
+        'fresh',
+        'nodeScope',
+      ]),
+    )
     .option('--name <name>', 'name the lineage: the same name gives versions of one share, wherever the files are')
     .addHelpText('after', '\nExamples: shoal share photos notes.txt | shoal share --in-place films')
-    .action((paths: string[], options: { public?: true; fresh?: true; nodeScope?: true; name?: string; inPlace?: true }) => {
-      // An empty path would be the current folder, which nobody means who writes "$UNSET".
-      if (paths.includes('')) throw new JobError('USAGE', 'an empty path was given')
-      if (options.name === '') throw new JobError('USAGE', '--name is empty')
-      const scope = options.public ? 'public' : options.fresh ? 'fresh' : options.nodeScope ? 'node' : 'lineage'
-      found({ verb: 'share', paths, scope, name: options.name ?? null, inPlace: options.inPlace ?? false })
-    })
+    .action(
+      (paths: string[], options: { public?: true; fresh?: true; nodeScope?: true; name?: string; inPlace?: true; replace?: true }) => {
+        // An empty path would be the current folder, which nobody means who writes "$UNSET".
+        if (paths.includes('')) throw new JobError('USAGE', 'an empty path was given')
+        if (options.name === '') throw new JobError('USAGE', '--name is empty')
+        const scope = options.public ? 'public' : options.fresh ? 'fresh' : options.nodeScope ? 'node' : 'lineage'
+        found({
+          verb: 'share',
+          paths,
+          scope,
+          name: options.name ?? null,
+          inPlace: options.inPlace ?? false,
+          replaces: options.replace ?? false,
+        })
+      },
+    )
 }
 
 interface LinkOptions {

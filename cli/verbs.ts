@@ -4,7 +4,6 @@
 import { resolve } from 'node:path'
 import {
   type CatRequest,
-  type FaultyFile,
   type GetRequest,
   type GetResult,
   JobError,
@@ -60,7 +59,8 @@ type Of<V extends VerbCall['verb']> = Extract<VerbCall, { verb: V }>
 
 async function share(call: Of<'share'>, { api, io, report, signal }: Setting): Promise<number> {
   const paths = call.paths.map((path) => resolve(io.cwd, path))
-  const result = await api.share({ paths, scope: call.scope, name: call.name, inPlace: call.inPlace }, report.onEvent, signal)
+  const { scope, name, inPlace, replaces } = call
+  const result = await api.share({ paths, scope, name, inPlace, replaces }, report.onEvent, signal)
   for (const warning of result.warnings) report.warn(warning)
   await report.answer(result, `${result.link}\n`)
   sayShared(result, report)
@@ -69,8 +69,10 @@ async function share(call: Of<'share'>, { api, io, report, signal }: Setting): P
 
 function sayShared(result: ShareResult, report: Report): void {
   report.note(`${count(result.files, 'file')}, ${formatBytes(result.sizeBytes)}; ${formatBytes(result.wireBytes)} sealed`)
-  if (result.inPlace) report.note('Served from the files where they are: when one changes, share it again.')
+  if (result.inPlace) report.note('Served from the files where they are: when one changes, share it again with --replace.')
   else report.note(`${count(result.newBlocks, 'new block')}, ${result.reusedBlocks} used again`)
+  for (const { cid, freedBytes } of result.replaced)
+    report.note(`In place of ${cid}, whose link is dead here now: ${formatBytes(freedBytes)} freed`)
   report.note(`Who may host it without reading it gets: ${result.seedLink}`)
   if (result.scope === 'public') report.note('This is a public share: whoever has the same file can tell that you have it.')
 }
@@ -176,11 +178,13 @@ const untilOf = ({ keepUntilMs }: ShareSummary): string[] =>
 function sharesTable(shares: ShareSummary[]): string {
   const unknown = '-'
   const done = (share: ShareSummary): string =>
-    share.faultyFiles > 0
-      ? `${count(share.faultyFiles, 'file')} changed: see \`shoal status\``
-      : share.state === 'complete'
-        ? 'complete'
-        : `${share.haveBlocks}/${share.blockCount ?? '?'} blocks`
+    share.cachedBytes !== null
+      ? 'cache'
+      : share.faultyFiles > 0
+        ? `${count(share.faultyFiles, 'file')} changed: see \`shoal status\``
+        : share.state === 'complete'
+          ? 'complete'
+          : `${share.haveBlocks}/${share.blockCount ?? '?'} blocks`
   return formatTable(
     [
       { title: 'SHARE' },
@@ -197,12 +201,18 @@ function sharesTable(shares: ShareSummary[]): string {
       share.role,
       share.files === null ? unknown : String(share.files),
       share.sizeBytes === null ? unknown : formatBytes(share.sizeBytes),
-      share.inPlace ? 'in place' : share.wireBytes === null ? unknown : formatBytes(share.wireBytes),
+      onDisk(share, unknown),
       [done(share), ...(share.seeding ? ['served'] : []), ...untilOf(share)].join(', '),
       String(share.peers),
       share.label ?? '',
     ]),
   )
+}
+
+function onDisk({ cachedBytes, inPlace, wireBytes }: ShareSummary, unknown: string): string {
+  if (cachedBytes !== null) return formatBytes(cachedBytes)
+  if (inPlace) return 'in place'
+  return wireBytes === null ? unknown : formatBytes(wireBytes)
 }
 
 async function listShare(call: Of<'ls'>, { api, io, report, signal }: Setting): Promise<number> {
@@ -284,6 +294,7 @@ const sayStatus = (status: StatusResult): string =>
     ['network', status.network ?? 'public'],
     ...status.addresses.map((address, i): [string, string] => [i === 0 ? 'addresses' : '', address]),
     ['shares', `${status.shares}, ${count(status.blocks, 'block')}`],
+    ...sayCached(status),
     ...sayUnfinished(status.unfinished),
     ...sayFaulty(status.faultyFiles),
     ['jobs', String(status.jobs)],
@@ -309,15 +320,26 @@ function sayKeeping({ damagedShares, scrub }: StatusResult['keeping']): [string,
   return rows
 }
 
-function sayUnfinished({ running, waiting }: StatusResult['unfinished']): [string, string][] {
+function sayCached({ cached, rates }: StatusResult): [string, string][] {
+  if (cached.shares === 0) return []
+  const max = rates.settings.cachedBytes
+  const of = max === null ? '' : ` of ${formatBytes(max)}`
+  return [['cache', `${count(cached.shares, 'share')} that were read, ${formatBytes(cached.bytes)}${of}; the oldest go first`]]
+}
+
+function sayUnfinished({ running, waiting, gets }: StatusResult['unfinished']): [string, string][] {
   const parts = [
     ...(running > 0 ? [`${count(running, 'share')} being fetched`] : []),
     ...(waiting > 0 ? [`${count(waiting, 'share')} served as far as fetched: \`shoal get\` with the same link goes on`] : []),
+    ...gets.map(
+      ({ cid, path, outputDir, haveBlocks, blockCount }) =>
+        `${cid}: ${haveBlocks}/${blockCount ?? '?'} blocks; get it again into ${outputDir}${path === '' ? '' : ` with --path ${path}`}`,
+    ),
   ]
   return parts.map((part, i) => [i === 0 ? 'unfinished' : '', part])
 }
 
-const FAULTS: Record<FaultyFile['fault'], string> = {
+const FAULTS: Record<StatusResult['faultyFiles']['first'][number]['fault'], string> = {
   changed: 'has changed',
   missing: 'is gone',
   'not-a-file': 'is no file any more',
@@ -328,7 +350,7 @@ const FAULTS: Record<FaultyFile['fault'], string> = {
 function sayFaulty({ count: all, first }: StatusResult['faultyFiles']): [string, string][] {
   const lines = first.map(
     ({ path, fault, isOwn }) =>
-      `${path} ${FAULTS[fault]} and is not served: put it back, or ${isOwn ? 'share it again for a new link' : 'get it again'}`,
+      `${path} ${FAULTS[fault]} and is not served: put it back, or ${isOwn ? 'share it again with --replace for a new link' : 'get it again'}`,
   )
   if (all > first.length) lines.push(`and ${count(all - first.length, 'more file')}`)
   return lines.map((line, i) => [i === 0 ? 'files' : '', line])

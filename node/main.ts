@@ -24,10 +24,10 @@ import { bundleOf } from './home-bundle.ts'
 import { openHttp } from './http-access.ts'
 import { catJob, listJob } from './jobs/cat.ts'
 import { Damage } from './jobs/damage.ts'
+import { DiskCache } from './jobs/disk-cache.ts'
 import { diskRoom, pinnedBytes } from './jobs/disk-room.ts'
-import type { JobEnvironment } from './jobs/environment.ts'
+import type { JobEnvironment, StoreEnvironment } from './jobs/environment.ts'
 import { gcJob, unseedJob } from './jobs/gc.ts'
-import { getJob } from './jobs/get.ts'
 import { Keeping } from './jobs/keeping.ts'
 import { Pins } from './jobs/pins.ts'
 import { restoreShares } from './jobs/restore.ts'
@@ -36,6 +36,7 @@ import { shareJob } from './jobs/share.ts'
 import { SourceWatch } from './jobs/source-watch.ts'
 import { Sources } from './jobs/sources.ts'
 import { SwarmHost } from './jobs/swarm-host.ts'
+import { UnfinishedGets } from './jobs/unfinished.ts'
 import { Upkeep } from './jobs/upkeep.ts'
 import { verifyJob } from './jobs/verify.ts'
 import { LagMeter } from './lag.ts'
@@ -130,21 +131,25 @@ export async function openNode(config: Config, options: NodeOptions): Promise<Sh
     const keeping = await Keeping.open(parts.records)
     const damage = new Damage({ blocks: parts.blocks, records: parts.records, keeping, host, log })
     undo.push(() => damage.stop())
-    const env: JobEnvironment = {
+    const store: StoreEnvironment = {
       ...{ ...parts, pins, keeping, damage, budgets, home: config.home, peerId: identity.text, host, log, isOneShot: options.oneShot },
     }
+    const env: JobEnvironment = { ...store, cache: new DiskCache(store) }
     const resumed = new ResumedSeeds(env)
     undo.push(() => resumed.stop())
+    const unfinished = new UnfinishedGets(env)
+    undo.push(() => unfinished.stop())
     let node: RunningNode | null = null
     const upkeep = new Upkeep(env, {
       isOneShot: options.oneShot || options.offline === true,
       isBusy: () => node?.isBusy !== false,
       letGo: async (cid, signal) => {
-        await resumed.release(cid)
+        await Promise.all([resumed.release(cid), unfinished.release(cid)])
         await unseedJob(env, cid, signal)
       },
     })
     undo.push(() => upkeep.stop())
+    budgets.onChange(() => upkeep.settleCache())
     node = new RunningNode({
       config,
       env,
@@ -155,6 +160,7 @@ export async function openNode(config: Config, options: NodeOptions): Promise<Sh
       peerId: identity.text,
       unwind,
       resumed,
+      unfinished,
       upkeep,
       log,
       identity: parts.identity,
@@ -164,6 +170,7 @@ export async function openNode(config: Config, options: NodeOptions): Promise<Sh
     undo.push(() => watch.stop())
     if (!options.oneShot && options.offline !== true) watch.start()
     if (stack !== null && !options.oneShot) resumed.start(await parts.records.listShares())
+    if (!options.oneShot && options.offline !== true) unfinished.start(await parts.records.listShares())
     if (options.offline !== true) {
       servers.push(await serveControl({ api: node.api, socketPath: node.socketPath, log, signal: NOT_ABORTED, hit }))
       const http = options.oneShot ? null : await openHttp(config, node.api, log)
@@ -201,7 +208,7 @@ async function openStorage(config: Config, log: Log, hit: Hit, undo: (() => Prom
   })
   undo.push(() => opened.records.close())
   const pinned = await PinFiles.open(diskFileSystem, config.home)
-  const records = withPinFiles(opened.records, pinned)
+  const records = await withPinFiles(opened.records, pinned)
   await migrateHome(config.home)
   const identity = await readOrCreateFile(paths.identityFile, createIdentity)
   const nodeSecret = (await loadOrCreateSecret(paths, 'node-secret', NODE.secretBytes)).reveal()
@@ -253,6 +260,7 @@ class RunningNode implements ShoalNode {
   readonly #counters: LimitCounters
   readonly #unwind: () => Promise<void>
   readonly #resumed: ResumedSeeds
+  readonly #unfinished: UnfinishedGets
   readonly #upkeep: Upkeep
   readonly #startedAt = Date.now()
   readonly #log: LeveledLog
@@ -277,6 +285,7 @@ class RunningNode implements ShoalNode {
     peerId: string
     unwind: () => Promise<void>
     resumed: ResumedSeeds
+    unfinished: UnfinishedGets
     log: LeveledLog
     upkeep: Upkeep
     identity: Uint8Array
@@ -292,6 +301,7 @@ class RunningNode implements ShoalNode {
     this.#counters = parts.counters
     this.#unwind = parts.unwind
     this.#resumed = parts.resumed
+    this.#unfinished = parts.unfinished
     this.peerId = parts.peerId
     this.socketPath = socketPathFor(parts.config.home)
     this.api = this.#makeApi()
@@ -335,13 +345,13 @@ class RunningNode implements ShoalNode {
     const env = this.#env
     return {
       share: (request, onEvent, signal) => this.#job('share', signal, (inner) => shareJob(env, request, onEvent, inner)),
-      get: (request, onEvent, signal) => this.#job('get', signal, (inner) => getJob(env, request, onEvent, inner)),
+      get: (request, onEvent, signal) => this.#job('get', signal, (inner) => this.#unfinished.get(request, onEvent, inner)),
       seed: (request, onEvent, signal) => this.#job('seed', signal, (inner) => this.#resumed.seed(request, onEvent, inner)),
       cat: (request, onEvent, signal) => this.#stream('cat', signal, (inner) => catJob(env, request, onEvent, inner)),
       list: (request, onEvent, signal) => this.#stream('list', signal, (inner) => listJob(env, request, onEvent, inner)),
       unseed: (request, signal) =>
         this.#job('unseed', signal, async (inner) => {
-          await this.#resumed.release(request.cid)
+          await Promise.all([this.#resumed.release(request.cid), this.#unfinished.release(request.cid)])
           return await unseedJob(env, request.cid, inner)
         }),
       gc: (request, onEvent, signal) => this.#job('gc', signal, (inner) => gcJob(env, request, onEvent, inner)),
@@ -352,7 +362,7 @@ class RunningNode implements ShoalNode {
         await this.#budgets.change(request)
         return limitsResult(this.#budgets, this.#limiter)
       },
-      status: () => Promise.resolve(this.#status()),
+      status: () => this.#status(),
       limitTable: () => this.#limitTable(),
       peers: () => Promise.resolve(peerSummaries(env.host, this.#stack)),
       identity: () => Promise.resolve({ peerId: this.peerId, addresses: this.addresses() }),
@@ -363,8 +373,8 @@ class RunningNode implements ShoalNode {
       exportHome: async () => await bundleOf(this.#config.home, this.#identity, env.nodeSecret, env.records),
       metrics: async () =>
         await this.#figures.page(
-          this.#status(),
-          (await env.records.listShares()).map(({ state }) => state),
+          await this.#status(),
+          (await env.records.listShares()).filter(({ cid }) => env.keeping.isPinned(cid)).map(({ state }) => state),
           await this.#limitTable(),
         ),
       stop: () => {
@@ -430,12 +440,13 @@ class RunningNode implements ShoalNode {
     return new LimitRegistry(this.#counters, gaugesOf(parts)).rows()
   }
 
-  #status(): StatusResult {
+  async #status(): Promise<StatusResult> {
     const links = this.#env.host.holdings().flatMap((holding) => holding.live?.links ?? [])
     const totals = this.#env.host.totals()
-    const kept = this.#env.host.holdings().filter((holding) => holding.record !== null)
+    const { keeping, cache } = this.#env
+    const kept = this.#env.host.holdings().filter(({ cid, record }) => record !== null && keeping.isPinned(cid.text))
     const unfinished = kept.filter(({ record }) => record?.state === 'partial')
-    const running = unfinished.filter(({ holders }) => holders > 0).length
+    const running = unfinished.filter(({ cid, holders }) => holders > (this.#unfinished.has(cid.text) ? 1 : 0)).length
     return {
       peerId: this.peerId,
       version: VERSION,
@@ -443,7 +454,8 @@ class RunningNode implements ShoalNode {
       addresses: this.addresses(),
       uptimeSeconds: Math.floor((Date.now() - this.#startedAt) / 1000),
       shares: kept.length,
-      unfinished: { running, waiting: unfinished.length - running },
+      cached: cache.use(),
+      unfinished: { running, waiting: unfinished.length - running, gets: await this.#unfinished.list() },
       faultyFiles: this.#faultyFiles(),
       blocks: this.#env.blocks.count,
       connections: this.#stack?.connections().length ?? 0,

@@ -26,6 +26,7 @@ export function shareSummary(env: JobEnvironment, isServed: boolean, record: Sha
     blockCount: record.blockCount,
     announcedMs: holding?.record?.announcedMs ?? record.announcedMs,
     keepUntilMs: env.keeping.of(record.cid).keepUntilMs,
+    cachedBytes: env.keeping.isPinned(record.cid) ? null : env.keeping.of(record.cid).cachedBytes,
   }
 }
 

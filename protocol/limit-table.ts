@@ -77,7 +77,7 @@ export const LIMITS = {
   sealsAtOnce: constant(SHARING.sealsAtOnceMax, '', 'pieces that are sealed at once'),
   memory: constant(BUDGETS.memoryBytes, 'bytes', 'blocks on their way, credit and caches together'),
   pinned: counted(null, 'bytes', 'disk for what is shared and seeded'),
-  cached: constant(BUDGETS.cachedBytes, 'bytes', 'disk for blocks that are kept as long as there is room'),
+  cached: counted(BUDGETS.cachedBytes, 'bytes', 'disk for blocks that are kept as long as there is room'),
   freeSpace: counted(null, 'bytes', 'free space that is left on the disk of the home'),
   // What publishers may make.
   nodeBytes: constant(FORMAT.nodeBytesMax, 'bytes', 'one node of the tree of a share'),

@@ -21,6 +21,8 @@ export const KEEPING = {
   /** Ten years: `seed --keep-for`. */
   keepForMaxMs: 10 * 365 * 86_400_000,
   expiryLookMs: 60_000,
+  /** Room on disk is looked at after so much that came in for a share that is only read. */
+  cacheLookBytes: 32 * 2 ** 20,
   /** The clock must have been past the time of a share for so long, while the node ran; */
   overdueMs: 3_600_000,
   /** or for so long after it jumped by this much against the clock that only runs forward. */

@@ -412,6 +412,9 @@ export const READING = {
 
 /** The node as a whole. */
 export const NODE = {
+  /** Shares of which part folders are served at a time, and those that `status` lists. */
+  unfinishedGetsMax: 1_024,
+  unfinishedListedMax: 8,
   secretBytes: 32,
   jobsMax: 64,
   /** Shares at a time that go on by themselves after a restart; the others follow. */

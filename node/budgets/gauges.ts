@@ -10,7 +10,7 @@ import { memoryShares } from './memory.ts'
 
 /** What is read where. `stack` is null without a network. */
 export function gaugesOf(parts: {
-  env: Pick<JobEnvironment, 'host'>
+  env: Pick<JobEnvironment, 'host' | 'cache'>
   stack: Stack | null
   limiter: RateLimiter
   budgets: Budgets
@@ -40,7 +40,7 @@ export function gaugesOf(parts: {
     jobs: { used: parts.jobs },
     memory: { value: () => current.memoryBytes, used: () => uploads.usedBytes + credit.usedBytes },
     pinned: { value: () => current.pinnedBytes, used: () => disk.pinnedBytes },
-    cached: { value: () => current.cachedBytes ?? null },
+    cached: { value: () => current.cachedBytes ?? null, used: () => env.cache.use().bytes },
     freeSpace: { value: () => disk.keptBytes, used: () => disk.freeBytes },
   }
 }

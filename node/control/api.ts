@@ -6,6 +6,7 @@
  */
 import { EXIT, FORMAT_CODES } from '../../protocol/errors.ts'
 import type { LogLevel } from '../log.ts'
+import type { FaultyFile, ReplacedShare, UnfinishedGet } from './api-shares.ts'
 import type { HomeBundle } from './bundle.ts'
 
 /** The version of Shoal; equal to the one in package.json (test/tidy.test.ts). */
@@ -20,6 +21,8 @@ export interface ShareRequest {
   name: string | null
   /** Keep no sealed copy: blocks are sealed from the files whenever somebody asks. Left out: false. */
   inPlace?: boolean
+  /** Let go of what was shared from the same paths, or under the same name, before. Left out: false. */
+  replaces?: boolean
 }
 
 export interface ShareResult {
@@ -36,6 +39,8 @@ export interface ShareResult {
   reusedBlocks: number
   /** No sealed copy of the data is kept. */
   inPlace: boolean
+  /** Earlier shares that it took the place of. */
+  replaced: ReplacedShare[]
   warnings: string[]
 }
 
@@ -209,6 +214,8 @@ export interface ShareSummary {
   announcedMs: number | null
   /** When it will be let go of, by the wall clock; null: when it is unseeded. */
   keepUntilMs: number | null
+  /** Not kept: it was read here, and so many bytes of it stay while there is room. Null: kept. */
+  cachedBytes: number | null
 }
 
 /** List the files of a share without fetching them. */
@@ -290,15 +297,6 @@ export interface MonthVolume {
   isDownHeld: boolean
 }
 
-/** A file that is not what was shared, or got, any more. */
-export interface FaultyFile {
-  cid: string
-  path: string
-  fault: 'changed' | 'missing' | 'not-a-file' | 'unreadable'
-  /** Shared from here: sharing it again makes a new link. Else it can be got again. */
-  isOwn: boolean
-}
-
 /** One line of `status --limits`. */
 export interface LimitRow {
   name: string
@@ -318,9 +316,13 @@ export interface StatusResult {
   network: string | null
   addresses: string[]
   uptimeSeconds: number
+  /** Kept ones. */
   shares: number
-  /** Of these, begun and not complete, by what becomes of them: a job works on them, or they wait for the same `get` again. */
-  unfinished: { running: number; waiting: number }
+  /** What was read here and stays while there is room. */
+  cached: { shares: number; bytes: number }
+  /** Kept shares that are begun and not complete, by what becomes of them: a job works on them, or they wait for the same `get` again; and of
+   *  these the first few gets, with what is served of them meanwhile. */
+  unfinished: { running: number; waiting: number; gets: UnfinishedGet[] }
   /** Files of shares in place that are not as they were: how many, and the first few with what became of them. */
   faultyFiles: { count: number; first: FaultyFile[] }
   blocks: number

@@ -93,7 +93,7 @@ function request<T extends object>(checks: { [K in keyof T]: Check<T[K]> }): (bo
   }
 }
 
-const parseShare = request<ShareRequest>({ paths: texts, scope, name: textOrNull, inPlace: flagIfGiven })
+const parseShare = request<ShareRequest>({ paths: texts, scope, name: textOrNull, inPlace: flagIfGiven, replaces: flagIfGiven })
 const parseGet = request<GetRequest>({
   link: text,
   outputDir: text,

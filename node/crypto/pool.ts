@@ -3,6 +3,9 @@
  *
  * Arrays given to `*Taken` methods and to `seal` move to the worker and are unusable afterwards; what they resolve to moves back.
  * The queue is bounded by the callers (credit on the wire, `concurrency` of the writer), and asserted here.
+ *
+ * When a worker dies, what it was given is done once more, from a copy, in a worker apart and one task at a time: so a task that ends that
+ * one too is known to be the one at fault, and fails alone.
  */
 import { availableParallelism } from 'node:os'
 import { extname } from 'node:path'
@@ -28,6 +31,9 @@ export type Task =
 export type Answer = { id: number; answer: unknown } | { id: number; error: { name: string; code: string | null; message: string } }
 
 interface Waiting {
+  task: Task
+  /** What the worker has the memory of; null for a task without bytes. */
+  copy: Uint8Array | null
   resolve(answer: unknown): void
   reject(error: Error): void
 }
@@ -42,6 +48,10 @@ export class CryptoPool {
   readonly buffers = new BlockBuffers()
   readonly #members: Member[] = []
   readonly #scopes = new Map<number, Secret>()
+  /** Tasks whose worker died, and the worker that they are tried in. Bounded by what the members were given. */
+  readonly #suspects: Waiting[] = []
+  #ward: Member | null = null
+  #isTrying = false
   #nextId = 0
   #nextScope = 0
   #isClosed = false
@@ -104,7 +114,7 @@ export class CryptoPool {
     this.#scopes.set(scopeId, scope)
     const local = createSealer(nodePrimitives, scope)
     try {
-      await Promise.all(this.#members.map((member) => this.#post(member, { op: 'scope', scopeId, secret: scope.reveal() }, [])))
+      await Promise.all(this.#everyone.map((member) => this.#post(member, { op: 'scope', scopeId, secret: scope.reveal() }, [])))
       return await job({
         seal: (kind, plaintext) => this.#seal(scopeId, kind, plaintext),
         sealRoot: (rootPlain) => local.sealRoot(rootPlain),
@@ -112,7 +122,7 @@ export class CryptoPool {
     } finally {
       this.#scopes.delete(scopeId)
       // A worker that crashes now forgets by itself; the job is done all the same.
-      await Promise.allSettled(this.#members.map((member) => this.#post(member, { op: 'forget', scopeId }, [])))
+      await Promise.allSettled(this.#everyone.map((member) => this.#post(member, { op: 'forget', scopeId }, [])))
     }
   }
 
@@ -127,11 +137,17 @@ export class CryptoPool {
   async close(): Promise<void> {
     this.#isClosed = true
     const closed = new Error('the crypto pool was closed')
-    for (const { waiting } of this.#members) {
+    const members = this.#everyone
+    for (const { waiting } of members) {
       for (const task of waiting.values()) task.reject(closed)
       waiting.clear()
     }
-    await Promise.all(this.#members.map((member) => member.worker.terminate()))
+    for (const task of this.#suspects.splice(0)) task.reject(closed)
+    await Promise.all(members.map((member) => member.worker.terminate()))
+  }
+
+  get #everyone(): Member[] {
+    return this.#ward === null ? this.#members : [...this.#members, this.#ward]
   }
 
   #run(task: Task, taken: Uint8Array[]): Promise<unknown> {
@@ -144,14 +160,21 @@ export class CryptoPool {
   async #post(member: Member, task: Task, taken: Uint8Array[]): Promise<unknown> {
     if (this.#isClosed) throw new Error('the crypto pool is closed')
     assert(member.waiting.size < WORKERS.tasksMax, `at most ${WORKERS.tasksMax} tasks wait for one worker`)
-    const id = this.#nextId++
     return await new Promise((resolve, reject) => {
-      const transfer = taken.flatMap((array) =>
-        array.buffer instanceof ArrayBuffer && array.byteLength === array.buffer.byteLength && array.byteLength > 0 ? [array.buffer] : [],
-      )
-      member.worker.postMessage({ id, task }, transfer) // throws when an array was taken before
-      member.waiting.set(id, { resolve, reject })
+      const bytes = bytesOf(task)
+      const copy = bytes === null ? null : this.buffers.take(bytes.byteLength)
+      if (bytes !== null) copy?.set(bytes)
+      this.#send(member, { task, copy, resolve, reject }, task, taken)
     })
+  }
+
+  #send(member: Member, waiting: Waiting, task: Task, taken: Uint8Array[]): void {
+    const id = this.#nextId++
+    const transfer = taken.flatMap((array) =>
+      array.buffer instanceof ArrayBuffer && array.byteLength === array.buffer.byteLength && array.byteLength > 0 ? [array.buffer] : [],
+    )
+    member.worker.postMessage({ id, task }, transfer) // throws when an array was taken before
+    member.waiting.set(id, waiting)
   }
 
   #spawn(): Member {
@@ -160,6 +183,7 @@ export class CryptoPool {
     worker.on('message', (message: Answer) => {
       const waiting = member.waiting.get(message.id)
       member.waiting.delete(message.id)
+      if (waiting?.copy) this.buffers.give(waiting.copy)
       if ('error' in message) waiting?.reject(revive(message.error))
       else waiting?.resolve(message.answer)
     })
@@ -168,15 +192,65 @@ export class CryptoPool {
     return member
   }
 
-  /** A crashed worker fails what it was doing; the next task goes to a fresh one that knows the same scopes. */
+  /** A crashed worker: what it was doing is tried once more, the next task goes to a fresh one that knows the same scopes. */
   #replace(member: Member, error: Error): void {
-    for (const waiting of member.waiting.values()) waiting.reject(error)
+    const lost = [...member.waiting.values()]
     member.waiting.clear()
+    for (const waiting of lost) {
+      if (waiting.task.op === 'scope' || waiting.task.op === 'forget')
+        waiting.resolve(null) // whoever comes in its place is told
+      else if (member !== this.#ward) this.#suspects.push(waiting)
+      else waiting.reject(new Error(`two crypto workers ended over one task (${waiting.task.op})`, { cause: error }))
+    }
     if (this.#isClosed) return
-    const fresh = this.#spawn()
-    this.#members[this.#members.indexOf(member)] = fresh
-    for (const [scopeId, secret] of this.#scopes) this.#post(fresh, { op: 'scope', scopeId, secret: secret.reveal() }, []).catch(() => {}) // its own crash rejects this, and is handled above
+    if (member === this.#ward) this.#ward = null
+    else this.#members[this.#members.indexOf(member)] = this.#spawnWithScopes()
+    void this.#tryAgain()
   }
+
+  #spawnWithScopes(): Member {
+    const fresh = this.#spawn()
+    for (const [scopeId, secret] of this.#scopes) this.#post(fresh, { op: 'scope', scopeId, secret: secret.reveal() }, []).catch(() => {}) // the pool was closed
+    return fresh
+  }
+
+  /** Does what dead workers were given, one task at a time. Never rejects: each task hears of its own end. */
+  async #tryAgain(): Promise<void> {
+    if (this.#isTrying) return
+    this.#isTrying = true
+    for (let next = this.#suspects.shift(); next !== undefined && !this.#isClosed; next = this.#suspects.shift()) {
+      const { task, copy, resolve, reject } = next
+      this.#ward ??= this.#spawnWithScopes()
+      const ward = this.#ward
+      await new Promise<void>((ended) => {
+        const waiting: Waiting = {
+          task,
+          copy: null,
+          resolve: (answer) => ended(resolve(answer)),
+          reject: (error) => ended(reject(error)),
+        }
+        this.#send(ward, waiting, copy === null ? task : withBytes(task, copy), copy === null ? [] : [copy])
+      })
+    }
+    this.#isTrying = false
+    const ward = this.#ward
+    this.#ward = null
+    await ward?.worker.terminate()
+  }
+}
+
+/** The bytes that a task is about. */
+function bytesOf(task: Task): Uint8Array | null {
+  if (task.op === 'hash') return task.bytes
+  if (task.op === 'seal' || task.op === 'reseal') return task.plaintext
+  return task.op === 'open' || task.op === 'openChecked' ? task.block : null
+}
+
+/** The same task with its bytes in other memory; the memory for its answer went with the first worker. */
+function withBytes(task: Task, bytes: Uint8Array): Task {
+  if (task.op === 'hash') return { ...task, bytes }
+  if (task.op === 'seal' || task.op === 'reseal') return { ...task, plaintext: bytes, spare: null }
+  return task.op === 'open' || task.op === 'openChecked' ? { ...task, block: bytes, spare: null } : task
 }
 
 function revive(error: { name: string; code: string | null; message: string }): Error {

@@ -1,7 +1,7 @@
 /**
  * `cat` streams one file, or a range of it, in order; `ls LINK` lists without fetching content.
  *
- * Both hold a share for as long as somebody reads, and let go of it however the reading ends.
+ * Both hold a share for as long as somebody reads, and let go of it however the reading ends: what came stays in the cache (disk-cache.ts).
  */
 import { createHash } from 'node:crypto'
 import { equalBytes } from '../../protocol/bytes.ts'
@@ -17,7 +17,7 @@ import { readAhead } from './read-ahead.ts'
 
 type OnEvent = (event: JobEvent) => void
 
-/** Streams one file, or a range of it, in order, fetching a little ahead. Blocks of a share that is not kept are dropped afterwards. */
+/** Streams one file, or a range of it, in order, fetching a little ahead. */
 export async function* catJob(env: JobEnvironment, request: CatRequest, onEvent: OnEvent, outer: AbortSignal): AsyncGenerator<Uint8Array> {
   yield* streamed(env, request, onEvent, outer, async function* ({ reader, live, signal }, under) {
     refuseBombs(reader, request.consent)
@@ -103,8 +103,11 @@ async function* streamed<T>(
   const finished = Promise.withResolvers<void>()
   opened.promise.catch(() => {}) // thrown by the await below
   const holding = withShare(env, link, request, onEvent, AbortSignal.any([outer, stopped.signal]), async (open) => {
-    opened.resolve({ ...open, reader: await readerOf(env, { ...open, link }) })
+    const reader = await readerOf(env, { ...open, link })
+    const following = env.cache.follow(open, reader.dataBlocks)
+    opened.resolve({ ...open, reader })
     await finished.promise
+    await following.end()
   })
   holding.catch((error: unknown) => opened.reject(error))
   try {
@@ -113,5 +116,6 @@ async function* streamed<T>(
     finished.resolve()
     await holding.catch(() => {}) // its error, if any, is the one being thrown
     stopped.abort(new Error('reading ended'))
+    await env.cache.settle().catch((error: unknown) => env.log.warn('the cache could not be brought to its size', { error }))
   }
 }

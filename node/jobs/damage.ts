@@ -59,7 +59,8 @@ export class Damage {
     const record = await records.getShare(cid)
     if (record === null) return
     const holding = host.holding(cid)
-    if (!keeping.of(cid).isDamaged) await keeping.change(cid, { isDamaged: true })
+    // Of what is only cached nothing is fetched again for its own sake.
+    if (keeping.isPinned(cid) && !keeping.of(cid).isDamaged) await keeping.change(cid, { isDamaged: true })
     if (record.state === 'complete') {
       const partial: ShareRecord = { ...record, state: 'partial' }
       await records.saveShare(partial)

@@ -10,7 +10,7 @@ import { JobError } from '../control/api.ts'
 import { FileError } from '../storage/file-error.ts'
 import type { JobEnvironment } from './environment.ts'
 
-type Parts = Pick<JobEnvironment, 'home' | 'budgets' | 'records' | 'keeping'>
+type Parts = Pick<JobEnvironment, 'home' | 'budgets' | 'records' | 'keeping' | 'cache'>
 
 /** Free space that is left on a disk of so many bytes: what the user says, or the larger of 1 GiB and 2 %, but never more than 10 %. */
 export function freeBytesKept(setting: number | null, diskBytes: number): number {
@@ -24,10 +24,16 @@ export async function diskRoom(path: string, setting: number | null): Promise<{ 
   return { freeBytes: bavail * bsize, keptBytes: freeBytesKept(setting, blocks * bsize) }
 }
 
-/** FileError NO_SPACE unless so many bytes fit into the home and leave what is to be left. */
-export async function checkFree({ home, budgets }: Pick<Parts, 'home' | 'budgets'>, neededBytes: number): Promise<void> {
-  const { freeBytes, keptBytes } = await diskRoom(home, budgets.current.freeBytesKept)
-  if (neededBytes <= 0 || neededBytes + keptBytes <= freeBytes) return
+/** FileError NO_SPACE unless so many bytes fit into the home and leave what is to be left. What is only cached makes room. */
+export async function checkFree({ home, budgets, cache }: Pick<Parts, 'home' | 'budgets' | 'cache'>, neededBytes: number): Promise<void> {
+  if (neededBytes <= 0) return
+  const look = (): ReturnType<typeof diskRoom> => diskRoom(home, budgets.current.freeBytesKept)
+  const before = await look()
+  const lackingBytes = neededBytes + before.keptBytes - before.freeBytes
+  if (lackingBytes <= 0) return
+  await cache.makeRoom(lackingBytes)
+  const { freeBytes, keptBytes } = await look()
+  if (neededBytes + keptBytes <= freeBytes) return
   budgets.hit('freeSpace')
   const [needed, free, kept] = [neededBytes, freeBytes, keptBytes].map((bytes) => Math.ceil(bytes / 2 ** 20))
   throw new FileError(

@@ -16,12 +16,12 @@ import type { Deleted } from '../storage/blocks.ts'
 import type { DeleteLog } from '../storage/delete-log.ts'
 import { DigestSet, digestsIn } from '../storage/digest-set.ts'
 import { FileError } from '../storage/file-error.ts'
-import type { JobEnvironment } from './environment.ts'
+import type { StoreEnvironment } from './environment.ts'
 import { GC_ASKS } from './restore.ts'
 import { Slices } from './slices.ts'
 import { isWhole, walkTree } from './tree-walk.ts'
 
-export async function unseedJob(env: JobEnvironment, cid: string, signal: AbortSignal): Promise<UnseedResult> {
+export async function unseedJob(env: StoreEnvironment, cid: string, signal: AbortSignal): Promise<UnseedResult> {
   const record = await env.records.getShare(parseCid(cid).text)
   if (record === null) throw new JobError('NOT_KEPT', 'this node does not keep that share (see `shoal ls`)', { exitCode: EXIT.badInput })
   signal.throwIfAborted()
@@ -42,7 +42,7 @@ export interface Removed {
 }
 
 /** Removes a share's record, its announcements, and the blocks that no other share needs. */
-export async function removeShare(env: JobEnvironment, cid: string): Promise<Removed> {
+export async function removeShare(env: StoreEnvironment, cid: string): Promise<Removed> {
   return await env.pins.sweep(async () => {
     const own = new DigestSet()
     await walkTree(env.blocks, parseCid(cid), ({ digest }) => own.add(digest), new Slices(NEVER))
@@ -71,14 +71,14 @@ export async function removeShare(env: JobEnvironment, cid: string): Promise<Rem
   })
 }
 
-async function forget(env: JobEnvironment, cid: string): Promise<void> {
+async function forget(env: StoreEnvironment, cid: string): Promise<void> {
   await env.records.removeShare(cid)
   await env.sources.forget(cid)
   env.keeping.forget(cid)
 }
 
 /** Drops blocks that a job brought in for a share that is not kept, as far as no kept share names them. */
-export async function dropBlocks(env: JobEnvironment, digests: DigestSet): Promise<void> {
+export async function dropBlocks(env: StoreEnvironment, digests: DigestSet): Promise<void> {
   if (digests.size === 0) return
   await env.pins.sweep(async () => {
     const watch = env.blocks.watchUse()
@@ -95,7 +95,7 @@ export async function dropBlocks(env: JobEnvironment, digests: DigestSet): Promi
 
 /** Finds the blocks that no share and no job needs, as leftovers of what was aborted, and deletes them. */
 export async function gcJob(
-  env: JobEnvironment,
+  env: StoreEnvironment,
   request: GcRequest,
   onEvent: (event: JobEvent) => void,
   signal: AbortSignal,
@@ -111,7 +111,7 @@ export async function gcJob(
 }
 
 async function collect(
-  env: JobEnvironment,
+  env: StoreEnvironment,
   request: GcRequest,
   onEvent: (event: JobEvent) => void,
   signal: AbortSignal,
@@ -143,7 +143,7 @@ async function collect(
 
 /** Drops those leaves of a kept share that `isCovered` says can be made from files, as far as no other kept share names them. */
 export async function dropCovered(
-  env: JobEnvironment,
+  env: StoreEnvironment,
   cid: string,
   dag: ShareDag,
   isCovered: (position: number) => boolean,
@@ -174,7 +174,7 @@ export async function dropCovered(
 }
 
 /** Finishes a deletion that was cut off by the end of the node, as far as nobody needs its blocks by now. */
-export async function finishDeletion(env: JobEnvironment, signal: AbortSignal): Promise<void> {
+export async function finishDeletion(env: StoreEnvironment, signal: AbortSignal): Promise<void> {
   await env.pins.sweep(async () => {
     const watch = env.blocks.watchUse()
     try {
@@ -198,7 +198,7 @@ export async function finishDeletion(env: JobEnvironment, signal: AbortSignal): 
 
 /** Writes down, deletes, strikes out. A `signal` that aborts leaves the list for the next start. */
 async function deleteLogged(
-  env: JobEnvironment,
+  env: StoreEnvironment,
   victims: Uint8Array,
   signal: AbortSignal,
   how: { isSpared: (digest: Uint8Array) => boolean; afterLog?: () => Promise<void> },
@@ -229,15 +229,16 @@ async function writeDown({ deleteLog, log }: { deleteLog: DeleteLog; log: Log },
 }
 
 /** Every block that a kept share or an open one names, but for the share `except`; or the share that cannot be read. */
-async function liveDigests(env: JobEnvironment, except: string | null, signal: AbortSignal = NEVER): Promise<DigestSet | string> {
+async function liveDigests(env: StoreEnvironment, except: string | null, signal: AbortSignal = NEVER): Promise<DigestSet | string> {
   await env.damage.settled() // what a share misses is strictly looked at, and what was just found may be of any
   const live = new DigestSet()
   const slices = new Slices(signal)
   for (const { cid, state } of await env.records.listShares()) {
     if (cid === except) continue
     const walked = await walkTree(env.blocks, parseCid(cid), ({ digest }) => live.add(digest), slices)
-    // Of a share that is still being fetched some nodes never were here, and what they name was not either.
-    const isExpected = state === 'complete' || env.keeping.of(cid).isDamaged || walked.damaged.length > 0
+    // Of a share that is still being fetched some nodes never were here, and what they name was not either. Of one that is only cached
+    // nothing is lost that cannot be had again.
+    const isExpected = env.keeping.isPinned(cid) && (state === 'complete' || env.keeping.of(cid).isDamaged || walked.damaged.length > 0)
     if (isExpected && !isWhole(walked)) return cid
   }
   for (const holding of env.host.holdings()) {
@@ -259,7 +260,7 @@ async function addKnown(dag: ShareDag, live: DigestSet, slices: Slices): Promise
   }
 }
 
-async function weigh(env: JobEnvironment, victims: Uint8Array, slices: Slices): Promise<Deleted> {
+async function weigh(env: StoreEnvironment, victims: Uint8Array, slices: Slices): Promise<Deleted> {
   let bytes = 0
   for (const digest of digestsIn(victims)) {
     bytes += await env.blocks.sizeOf(digest)

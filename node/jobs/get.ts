@@ -29,13 +29,18 @@ interface Run extends OpenShare {
   record: ShareRecord
   /** What this node knew of the share before. */
   known: ShareRecord | null
+  /** It was in the cache. */
+  wasCached: boolean
   onEvent: OnEvent
 }
 
 export async function getJob(env: JobEnvironment, request: GetRequest, onEvent: OnEvent, outer: AbortSignal): Promise<GetResult> {
   const link = await parseReadable(request.link)
   const under = request.path ?? link.path ?? ''
-  const known = await env.records.getShare(link.cid.text)
+  const stored = await env.records.getShare(link.cid.text)
+  // What is only cached is used like what any other share brought in.
+  const known = env.keeping.isPinned(link.cid.text) ? stored : null
+  const wasCached = stored !== null && known === null
   return await withShare(env, link, request, onEvent, outer, async (open) => {
     const { live, holding, signal } = open
     const before = { blocks: live.fetchedBlocks, bytes: live.fetchedBytes }
@@ -45,6 +50,8 @@ export async function getJob(env: JobEnvironment, request: GetRequest, onEvent: 
     refuseBombs(reader, request.consent)
     const rename = renameOf(reader, link.name)
     const inPlace = isInPlace(request, known) && reader.dataBlocks > 0
+    const tag = tagOf(env, link.cid.text, under, rename?.rename)
+    const hasBegunIn = inPlace && known?.state === 'partial' ? await env.sources.begun(link.cid.text, under, tag) : null
     const plan = await Extraction.plan({
       entries: reader.entriesUnder(under),
       outputDir: request.outputDir,
@@ -53,8 +60,9 @@ export async function getJob(env: JobEnvironment, request: GetRequest, onEvent: 
       pieceBytes: FORMAT.pieceBytes,
       dataBlocks: reader.dataBlocks,
       force: request.force,
-      tag: tagOf(env, link.cid.text, under, rename?.rename),
+      tag,
       resumes: inPlace,
+      ...(hasBegunIn === null ? {} : { hasBegunIn }),
       signal,
     })
     try {
@@ -63,9 +71,10 @@ export async function getJob(env: JobEnvironment, request: GetRequest, onEvent: 
       // Kept from here on, so that an interrupted run goes on where it was.
       const record = { ...recordOf(known, link.cid.text, link.readKey, reader, live, under), inPlace: inPlace || (known?.inPlace ?? false) }
       await env.records.saveShare(record)
+      await env.keeping.pin(record.cid)
       env.host.kept(holding, record)
       await live.treeKnown(signal)
-      const run: Run = { ...open, env, reader, plan, record, known, onEvent }
+      const run: Run = { ...open, env, reader, plan, record, known, wasCached, onEvent }
       const done = inPlace ? await writeInPlace(run, request.keep, under) : await writeSealed(run, request)
       return {
         cid: link.cid.text,
@@ -129,7 +138,9 @@ async function writeInPlace(run: Run, keep: boolean, under: string): Promise<Don
     const reused = resumed + (await fill(run, count, failed))
     const finished = await plan.finish(signal)
     if (isPassing(run, keep)) {
-      await removeShare(env, record.cid)
+      // Where nothing was stored for it but its index, that is of no use to anybody.
+      if (run.wasCached) await env.cache.demote(run)
+      else await removeShare(env, record.cid)
       return { finished, reused, keptBytes: 0, isServedInPlace: false }
     }
     // The files are on disk; now where they are, then that the share is here.
@@ -154,7 +165,7 @@ async function writeSealed(run: Run, request: GetRequest): Promise<Done> {
   const reused = await fill(run, counter(run), failed)
   const finished = await plan.finish(signal)
   if (isPassing(run, request.keep)) {
-    await removeShare(env, record.cid)
+    await env.cache.demote(run)
     return { finished, reused, keptBytes: 0, isServedInPlace: false }
   }
   if (record.inPlace) await sealAll(run)
@@ -289,7 +300,7 @@ function recordOf(
 }
 
 /** Names the temporary folder: the same for every run of this node on this part of this share, so that leftovers are found again. */
-function tagOf(env: JobEnvironment, cid: string, under: string, rename = ''): string {
+export function tagOf(env: Pick<JobEnvironment, 'peerId'>, cid: string, under: string, rename = ''): string {
   const what = createHash('sha256').update(`${under}\0${rename}`).digest('hex').slice(0, 8)
   return `${cid.slice(-10)}${env.peerId.slice(-6)}${what}`
 }

@@ -1,7 +1,7 @@
 /**
  * How each share is kept: until unseeded (which needs no record), until a time, or as cache only; and whether blocks of it were lost.
  *
- * All of it is in memory, so that everybody can ask at once; changes are on disk when they resolve. It decides nothing: gc.ts, cache.ts,
+ * All of it is in memory, so that everybody can ask at once; changes are on disk when they resolve. It decides nothing: gc.ts, disk-cache.ts,
  * expiry.ts and damage.ts do.
  */
 import type { KeepingRecord, Records } from '../storage/records.ts'
@@ -26,6 +26,11 @@ export class Keeping {
   /** Whether it is kept, and not only here as cache. */
   isPinned(cid: string): boolean {
     return !this.of(cid).isCached
+  }
+
+  /** From here on it is kept, where it was only cached. */
+  async pin(cid: string): Promise<void> {
+    if (this.of(cid).isCached) await this.change(cid, { isCached: false, usedOrder: 0, cachedBytes: 0 })
   }
 
   /** Those on which there is something to say. */

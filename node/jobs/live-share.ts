@@ -244,10 +244,10 @@ export class LiveShare implements PeerLinkHandlers {
     return this.#held.digestOf(level, index)
   }
 
-  /** A block that we thought we held cannot be read: do not offer it any more. */
-  lost(index: number): void {
+  /** A block that we thought we held cannot be read, or was dropped because nobody wants it: do not offer it any more. */
+  lost(index: number, isDropped = false): void {
     if (this.leaves.remove(index)) this.#teller.lost()
-    this.#feed({ type: 'lost', item: index }) // nothing to it where it was lost before
+    this.#feed({ type: 'lost', item: index, isDropped }) // nothing to it where it was lost before
   }
 
   onLeaf(listener: LeafListener): () => void {

@@ -78,6 +78,7 @@ export class PartLeaves implements LeafSource, LeafSink {
   /** Looks through what an interrupted run left; resolves to how many pieces need not be fetched. Others are told of as they are found. */
   async resume(isElsewhere: (position: number) => boolean, onMissing: (first: number, count: number) => void): Promise<number> {
     const { plan, dag, reader, signal } = this.#init
+    const placed = await this.#checkPlaced()
     let found = 0
     let missing: [first: number, count: number] | null = null
     const flush = (): void => {
@@ -89,7 +90,7 @@ export class PartLeaves implements LeafSource, LeafSink {
         signal.throwIfAborted()
         if (position >= reader.dataBlocks || isElsewhere(position) || !plan.needs(position)) continue
         const digest = dag.digestOf(0, position)
-        if (digest !== null && (await this.#isThere(position, digest))) {
+        if (digest !== null && (placed.has(position) || (await this.#isThere(position, digest)))) {
           await plan.found(position)
           this.#init.onWritten(position)
           found++
@@ -105,10 +106,33 @@ export class PartLeaves implements LeafSource, LeafSink {
     return found
   }
 
-  async #isThere(position: number, digest: Uint8Array): Promise<boolean> {
+  /** Holds what an interrupted run put in place against the names of its blocks; resolves to those positions that are right. A block of which
+   *  these files hold a part only is looked at when it comes. FileError EXISTS where something else stands there. */
+  async #checkPlaced(): Promise<Set<number>> {
+    const { plan, dag, reader, signal } = this.#init
+    const right = new Set<number>()
+    const { placed } = plan
+    if (placed === null) return right
+    await placed.checkHoles(signal)
+    for (let before = -1; before !== placed.count; ) {
+      before = placed.count
+      // What was right together with a file that is displaced is looked at again.
+      right.clear()
+      for (const position of placed.positions()) {
+        signal.throwIfAborted()
+        const digest = dag.digestOf(0, position)
+        if (position >= reader.dataBlocks || digest === null || !plan.isWhole(position, EMPTY)) continue
+        if (await this.#isThere(position, digest, true)) right.add(position)
+        else await plan.displace(position)
+      }
+    }
+    return right
+  }
+
+  async #isThere(position: number, digest: Uint8Array, mayBeZeros = false): Promise<boolean> {
     const { plan, pool } = this.#init
     const piece = pool.buffers.take(FORMAT.pieceBytes)
-    const isRead = plan.isWhole(position, EMPTY) && (await plan.read(position, piece)) && !isHole(piece)
+    const isRead = plan.isWhole(position, EMPTY) && (await plan.read(position, piece)) && (mayBeZeros || !isHole(piece))
     const { block, piece: back } = isRead ? await this.#reseal(position, digest, piece) : { block: null, piece }
     pool.buffers.give(back)
     if (block !== null) pool.buffers.give(block)

@@ -37,15 +37,19 @@ export async function restoreShares(parts: RestoreParts, signal: AbortSignal): P
   const isRebuilt = parts.isRebuilt || (known.size === 0 && pins.cids.length > 0)
   // Before anything else: whatever happens next, nothing is taken for unneeded that only seems so.
   if (isRebuilt) await records.setSetting(GC_ASKS, '1')
+  const pinned = new Set(pins.cids)
   const lost = new Set(pins.cids.filter((cid) => !known.has(cid)))
   if (isRebuilt) for (const cid of await rootsIn(blocks, new Slices(signal))) if (!known.has(cid)) lost.add(cid)
   for (const cid of lost) {
+    // Where there are pins at all, a share that has none was only cached: it is not for this node to fetch all of it.
+    const isCached = pinned.size > 0 && !pinned.has(cid)
     // Damaged until it was looked through: then nothing that an unreadable tree of it may name is deleted.
-    const base = { cid, isCached: false, keepUntilMs: null, usedOrder: 0, cachedBytes: 0 }
-    await records.saveKeeping([{ ...base, isDamaged: true }])
+    const base = { cid, isCached, keepUntilMs: null, usedOrder: 0, cachedBytes: 0 }
+    await records.saveKeeping([{ ...base, isDamaged: !isCached }])
     await records.saveShare(blindRecord(cid))
   }
-  await pins.add([...known])
+  const cached = new Set((await records.listKeeping()).filter(({ isCached }) => isCached).map(({ cid }) => cid))
+  await pins.add([...known].filter((cid) => !cached.has(cid)))
   if (lost.size > 0)
     log.warn('shares of which there was no record any more are hosted again, without their keys: `shoal get` brings those back', {
       shares: lost.size,
@@ -53,7 +57,8 @@ export async function restoreShares(parts: RestoreParts, signal: AbortSignal): P
   return lost.size
 }
 
-const blindRecord = (cid: string): ShareRecord => ({
+/** Of a share of which nothing is known but its name. */
+export const blindRecord = (cid: string): ShareRecord => ({
   cid: parseCid(cid).text,
   role: 'blind',
   readKey: null,

@@ -51,6 +51,7 @@ export async function seedJob(
       if (env.keeping.of(record.cid).keepUntilMs !== keepUntilMs) await env.keeping.change(record.cid, { keepUntilMs })
     }
     await env.records.saveShare(record)
+    await env.keeping.pin(record.cid)
     env.host.kept(holding, record)
     // What was here and is lost is fetched again, also what gets lost meanwhile.
     do {

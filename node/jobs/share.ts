@@ -20,6 +20,7 @@ import type { FileState } from '../storage/source-disk.ts'
 import { SourceTree } from '../storage/source-tree.ts'
 import { type SourceFile, type WalkedTree, walkSources } from '../storage/walk.ts'
 import { GrowingShare } from './disk-room.ts'
+import { type Earlier, settleEarlier } from './earlier.ts'
 import type { JobEnvironment } from './environment.ts'
 import { dropCovered } from './gc.ts'
 import { type Holding, useLeaves } from './holding.ts'
@@ -50,7 +51,7 @@ async function writeShare(
   signal: AbortSignal,
 ): Promise<ShareResult> {
   onEvent({ type: 'progress', phase: 'scan', doneBytes: 0, totalBytes: null })
-  const tree = await walkSources(request.paths, signal)
+  const tree = await walkSources(request.paths, signal, env.userFiles)
   for (const message of tree.warnings) onEvent({ type: 'warning', message })
   const entries = request.scope === 'public' ? [publicEntry(tree)] : tree.entries
   const { secret, scope } = await scopeOf(env, request, tree)
@@ -82,7 +83,7 @@ async function writeShare(
         await writer.addFile(
           entry,
           pipe(
-            readSource(entry, FORMAT.pieceBytes, signal, env.pool.buffers.take, (state) => states.push(state)),
+            readSource(entry, FORMAT.pieceBytes, signal, env.pool.buffers.take, (state) => states.push(state), env.userFiles),
             counted(tally, tree.sizeBytes, onEvent),
           ),
         )
@@ -101,13 +102,16 @@ async function writeShare(
       const kept = { ...record, addedMs: known?.addedMs ?? record.addedMs, announcedMs: known?.announcedMs ?? null }
       if (held !== null) return await keepInPlace(env, held, kept, SourceTree.of('', paths, states), pins, signal)
       await env.records.saveShare(kept)
+      await env.keeping.pin(kept.cid)
       await env.host.added(kept)
       if (known?.inPlace === true) await env.sources.forget(kept.cid)
     })
   } finally {
     held?.release()
   }
-  return resultOf(written, { ...request, inPlace: record.inPlace }, tree, tally)
+  const earlier = await settleEarlier(env, record, request.replaces ?? false, signal)
+  for (const message of earlier.warnings) onEvent({ type: 'warning', message })
+  return await resultOf(written, { ...request, inPlace: record.inPlace }, tree, tally, earlier)
 }
 
 /** The record is saved once it is on disk where the files are; then what was stored of them goes. */
@@ -123,6 +127,7 @@ async function keepInPlace(
   if (dag === null) throw new JobError('BUSY', 'a job is working on this share: stop it first, or wait for it', { exitCode: EXIT.badInput })
   const leaves = await env.sources.adopt(record, dag, tree, signal)
   await env.records.saveShare(record)
+  await env.keeping.pin(record.cid)
   env.host.kept(holding, record)
   useLeaves(holding, leaves)
   pins.release()
@@ -191,7 +196,13 @@ const recordOf = (written: WrittenShare, scope: ShareRecord['scope'], tree: Walk
   announcedMs: null,
 })
 
-async function resultOf(written: WrittenShare, request: ShareRequest, tree: WalkedTree, tally: Tally): Promise<ShareResult> {
+async function resultOf(
+  written: WrittenShare,
+  request: ShareRequest,
+  tree: WalkedTree,
+  tally: Tally,
+  earlier: Earlier,
+): Promise<ShareResult> {
   const bare = { cid: written.cid, peers: [], vias: [] }
   const name = request.scope === 'public' ? tree.topNames[0] : undefined
   return {
@@ -205,6 +216,7 @@ async function resultOf(written: WrittenShare, request: ShareRequest, tree: Walk
     newBlocks: tally.newBlocks,
     reusedBlocks: tally.reusedBlocks,
     inPlace: request.inPlace ?? false,
-    warnings: tree.warnings,
+    replaced: earlier.replaced,
+    warnings: [...tree.warnings, ...earlier.warnings],
   }
 }

@@ -5,12 +5,13 @@
  * What is wrong with files is remembered while the node runs, also for shares that are not open. Looking through files that seem changed
  * happens one share at a time, in the background.
  */
+import { dirname, sep } from 'node:path'
 import type { ShareDag } from '../../protocol/dag.ts'
 import { SOURCES, STORAGE } from '../../protocol/limits.ts'
 import type { CryptoPool } from '../crypto/pool.ts'
 import type { Log } from '../log.ts'
 import type { BlockStore } from '../storage/blocks.ts'
-import { isPartFolder } from '../storage/extract-leftover.ts'
+import { isPartFolder, partTag } from '../storage/extract-leftover.ts'
 import { diskFileSystem } from '../storage/fs.ts'
 import type { ShareRecord } from '../storage/records.ts'
 import { type Faults, faultKey, type SourceFault } from '../storage/share-source.ts'
@@ -64,7 +65,9 @@ export class Sources {
   async begin(cid: string, under: string, partFolder: string): Promise<void> {
     await this.#changes.run(NEVER, async () => {
       const { rootPlain, trees } = await this.#known(cid)
-      const others = trees.filter((other) => !(other.kind === 'writing' && other.folders[0] === partFolder))
+      // Part folders of earlier runs of the same get are gone, or are this one.
+      const isSame = (other: string): boolean => dirname(other) === dirname(partFolder) && partTag(other) === partTag(partFolder)
+      const others = trees.filter((other) => !(other.kind === 'writing' && isSame(other.folders[0] ?? '')))
       const list = { rootPlain, trees: [SourceTree.writing(under, partFolder), ...others].slice(0, SOURCES.treesMax) }
       await this.#parts.store.save(cid, list)
     })
@@ -116,6 +119,23 @@ export class Sources {
   /** The files of a share that are known to be whole, by place; none when that cannot be read. */
   async written(cid: string): Promise<SourceTree[]> {
     return (await this.#known(cid)).trees.filter(isWritten)
+  }
+
+  /** Whether an earlier run of a get may have put files of a share into a folder before it could say so: its part folder stood there, or
+   *  where they are is known though the share is not complete. */
+  async begun(cid: string, under: string, tag: string): Promise<(dir: string) => boolean> {
+    const trees = (await this.#known(cid)).trees.filter((tree) => tree.under === under)
+    return (dir) =>
+      trees.some((tree) =>
+        isWritten(tree)
+          ? tree.folders.some((folder) => folder === dir || folder.startsWith(dir.endsWith(sep) ? dir : dir + sep))
+          : dirname(tree.folders[0] ?? '') === dir && partTag(tree.folders[0] ?? '') === tag,
+      )
+  }
+
+  /** The part folders of gets that are not done. */
+  async writing(cid: string): Promise<SourceTree[]> {
+    return (await this.#known(cid)).trees.filter((tree) => !isWritten(tree))
   }
 
   isFaulty(cid: string, tree: number, file: number): boolean {

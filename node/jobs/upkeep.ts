@@ -36,6 +36,7 @@ export class Upkeep {
     this.#run('finishing a deletion', (signal) => finishDeletion(this.#env, signal))
     if (this.#isOneShot) return
     this.#run('deleting what nobody needs', (signal) => this.#collect(signal))
+    this.#run('bringing the cache to its size', (signal) => this.#cache(signal))
     this.#run('letting go of what is over', (signal) => this.#expire(signal))
     this.#run('checking what is stored', (signal) => this.#check(signal))
   }
@@ -44,6 +45,11 @@ export class Upkeep {
     this.#stopped.abort(new JobError('STOPPED', 'the node was stopped'))
     await Promise.all(this.#running)
     if (!this.#isOneShot) await this.#scrub.save()
+  }
+
+  /** The cache may have to be smaller now. */
+  settleCache(): void {
+    this.#run('bringing the cache to its size', () => this.#env.cache.settle())
   }
 
   status(): KeepingStatus {
@@ -83,6 +89,15 @@ export class Upkeep {
         }
       }
       await delay(KEEPING.expiryLookMs, undefined, { signal, ref: false })
+    }
+  }
+
+  /** Others write to the same disk: that is seen within a minute. */
+  async #cache(signal: AbortSignal): Promise<void> {
+    await this.#env.cache.reconcile(signal)
+    for (;;) {
+      await delay(KEEPING.expiryLookMs, undefined, { signal, ref: false })
+      this.settleCache()
     }
   }
 

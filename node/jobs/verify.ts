@@ -45,7 +45,7 @@ export async function verifyJob(env: JobEnvironment, request: VerifyRequest, onE
 
 async function chosen(env: JobEnvironment, cids: readonly string[]): Promise<ShareRecord[]> {
   const records = await env.records.listShares()
-  if (cids.length === 0) return records
+  if (cids.length === 0) return records.filter(({ cid }) => env.keeping.isPinned(cid))
   const wanted = new Set(cids.map((cid) => parseCid(cid).text))
   const found = records.filter(({ cid }) => wanted.has(cid))
   if (found.length === wanted.size) return found
@@ -154,6 +154,7 @@ async function repair(
   onEvent: OnEvent,
   signal: AbortSignal,
 ): Promise<void> {
+  if (!env.keeping.isPinned(share.cid)) return // what is only cached comes again when somebody reads it
   const link = await formatLink(nodePrimitives, { cid: parseCid(share.cid), readKey: null, peers: [], vias: [] })
   for (let round = 0; !share.isSound && round < KEEPING.repairRoundsMax; round++) {
     try {

@@ -30,6 +30,13 @@ interface Opened {
   users: number
 }
 
+/** Files that stand in place already: they are read there, and nothing is done to them (extract-placed.ts). */
+export interface PlacedFiles {
+  has(file: number): boolean
+  coversFolder(dir: number): boolean
+  open(file: number): Promise<OpenFile>
+}
+
 /** Where an extraction writes before anything stands at its final place. */
 export class PartFolder {
   readonly path: string
@@ -42,13 +49,15 @@ export class PartFolder {
   readonly #unsized = new Set<number>()
   // In order of use, so that the first idle one is the one to close.
   readonly #open = new Map<number, Opened>()
+  readonly #placed: PlacedFiles | null
   /** Files whose sync has failed: what reads well may not be on disk, and another sync would succeed and save nothing. */
   readonly #unsure = new Set<number>()
   /** The same of the names in it. */
   #isUnsure = false
   #isOver = false
 
-  private constructor(fs: FileSystem, plan: Plan, path: string) {
+  private constructor(fs: FileSystem, plan: Plan, path: string, placed: PlacedFiles | null) {
+    this.#placed = placed
     this.#fs = fs
     this.#plan = plan
     this.path = path
@@ -57,7 +66,14 @@ export class PartFolder {
 
   /** Makes the output folder where it is missing, clears parts of the same tag that an interrupted run left, but for the one that is to be
    *  gone on with, and makes a new one where there is none. */
-  static async make(fs: FileSystem, plan: Plan, target: Target, tag: string, leftover: Leftover | null = null): Promise<PartFolder> {
+  static async make(
+    fs: FileSystem,
+    plan: Plan,
+    target: Target,
+    tag: string,
+    leftover: Leftover | null = null,
+    placed: PlacedFiles | null = null,
+  ): Promise<PartFolder> {
     let made = target.existing
     // A run that was killed may have made it and not synced its name; nothing below is more lasting than that.
     await ignoring(['EACCES', 'EPERM', 'EROFS', 'EINVAL'], fs.syncDirectory(dirname(made)))
@@ -73,7 +89,7 @@ export class PartFolder {
       if (path !== leftover?.path && !live.has(path)) await fs.remove(path, 'tree')
     }
     if (leftover !== null) {
-      const taken = new PartFolder(fs, plan, leftover.path)
+      const taken = new PartFolder(fs, plan, leftover.path, placed)
       for (const dir of leftover.folders) taken.#folders.set(dir, Promise.resolve())
       for (const file of leftover.files) {
         taken.#created.add(file)
@@ -84,7 +100,7 @@ export class PartFolder {
     const path = join(target.dir, `.shoal-${tag}-${randomBytes(16).toString('hex')}.part`)
     await fs.mkdir(path, 0o700)
     live.add(path)
-    return new PartFolder(fs, plan, path)
+    return new PartFolder(fs, plan, path, placed)
   }
 
   /** The part of an interrupted run that can be gone on with; nobody else of this process can take it from here on. */
@@ -108,9 +124,9 @@ export class PartFolder {
     liveOn(fs).delete(path)
   }
 
-  /** Whether a file was ever written to. */
+  /** Whether a file was ever written to, or stands in place. */
   hasFile(file: number): boolean {
-    return this.#created.has(file)
+    return this.#created.has(file) || this.#placed?.has(file) === true
   }
 
   /** Closes all files and leaves them for the next run, but for those whose sync has failed; without any, nothing stays. */
@@ -155,6 +171,7 @@ export class PartFolder {
 
   /** Makes a written file durable, with its time, and closes it. Nobody may be using it. */
   async complete(file: number): Promise<void> {
+    if (this.#placed?.has(file) === true) return await this.#close(file)
     await this.withFile(file, async (handle) => {
       const mtime = this.#plan.mtimeOf(file)
       if (mtime !== undefined) await handle.setModified(mtime)
@@ -171,7 +188,9 @@ export class PartFolder {
   /** Makes the names in all folders of the plan durable. */
   async syncFolders(): Promise<void> {
     try {
-      await forEachBounded(this.#plan.dirs, STORAGE.extractWritesMax, (dir) => this.#fs.syncDirectory(join(this.path, dir)))
+      await forEachBounded(this.#plan.dirs.keys(), STORAGE.extractWritesMax, async (dir) => {
+        if (this.#placed?.coversFolder(dir) !== true) await this.#fs.syncDirectory(this.#folderPath(dir))
+      })
     } catch (error) {
       this.#isUnsure = true
       throw error
@@ -180,6 +199,7 @@ export class PartFolder {
 
   /** Makes a folder of the plan and those above it. */
   folder(dir: number): Promise<void> {
+    if (this.#placed?.coversFolder(dir) === true) return Promise.resolve()
     const known = this.#folders.get(dir)
     if (known !== undefined) return known
     const making = this.#makeFolder(dir)
@@ -200,7 +220,7 @@ export class PartFolder {
   /** Removes a file that was given up. */
   async discard(file: number): Promise<void> {
     await this.#close(file)
-    if (!this.#created.has(file)) return
+    if (!this.#created.has(file) || this.#placed?.has(file) === true) return
     await assertReal(this.#fs, this.#folderPath(this.#plan.dirOf(file)))
     await ignoring(['ENOENT'], this.#fs.remove(this.pathOf(file), 'file'))
   }
@@ -225,6 +245,7 @@ export class PartFolder {
   }
 
   async #openFile(file: number): Promise<OpenFile> {
+    if (this.#placed?.has(file) === true) return await this.#placed.open(file)
     const dir = this.#plan.dirOf(file)
     await this.folder(dir)
     await assertReal(this.#fs, this.#folderPath(dir))

@@ -34,6 +34,9 @@ export async function leftoversIn(fs: FileSystem, dir: string, tag: string): Pro
 /** A folder that `get` writes into, by its name. */
 export const isPartFolder = (path: string): boolean => /[/\\]\.shoal-[A-Za-z0-9]{1,64}-[0-9a-f]{32}\.part$/.test(path)
 
+/** The tag in the name of such a folder; null for any other path. */
+export const partTag = (path: string): string | null => /[/\\]\.shoal-([A-Za-z0-9]{1,64})-[0-9a-f]{32}\.part$/.exec(path)?.[1] ?? null
+
 /** Whether a leftover is a real folder that only we can enter. */
 export async function isOurs(fs: FileSystem, path: string): Promise<boolean> {
   const stat = await fs.lstat(path)

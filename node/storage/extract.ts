@@ -14,6 +14,7 @@ import { FORMAT, STORAGE } from '../../protocol/limits.ts'
 import { PartFolder } from './extract-files.ts'
 import type { Leftover } from './extract-leftover.ts'
 import { moveInto } from './extract-move.ts'
+import { Placed } from './extract-placed.ts'
 import { type Plan, readPlan } from './extract-plan.ts'
 import { assertFree, assertRoom, findTarget, foldsCase, type Target } from './extract-target.ts'
 import { Bits, type Use } from './extract-uses.ts'
@@ -39,6 +40,10 @@ export interface ExtractionInit {
   tag: string
   /** Go on with what an interrupted run left. */
   resumes?: boolean
+  /** Whether an earlier run of this extraction may have put files into this folder (all symlinks resolved). */
+  hasBegunIn?: (dir: string) => boolean
+  /** What is left is read, and nothing will be put in place: it does not matter what stands there, or whether there is room. */
+  isOnlyRead?: boolean
   signal: AbortSignal
   /** The disk, where not the real one. */
   fs?: FileSystem
@@ -69,20 +74,28 @@ export class Extraction {
   /** Blocks that these files hold every byte of. */
   readonly #whole: Bits
   #leftover: Leftover | null
+  readonly #placed: Placed | null
   readonly #turns = new Turns(STORAGE.extractWritesMax, STORAGE.fileOperationsWaitingMax)
   #part: Promise<PartFolder> | null = null
   #failure: unknown = null
   #accepting = 0
   #missing = 0
 
-  private constructor(init: ExtractionInit, fs: FileSystem, plan: Plan, target: Target, leftover: Leftover | null) {
+  private constructor(
+    init: ExtractionInit,
+    fs: FileSystem,
+    plan: Plan,
+    target: Target,
+    found: { leftover: Leftover | null; placed: Placed | null },
+  ) {
     this.#init = init
     this.#fs = fs
     this.#plan = plan
     this.#target = target
     this.files = plan.files
     this.sizeBytes = plan.sizeBytes
-    this.#leftover = leftover
+    this.#leftover = found.leftover
+    this.#placed = found.placed
     this.#wanted = plan.uses.seal(init.dataBlocks + 1)
     this.#written = new Bits(init.dataBlocks)
     // Of a part of a share, blocks that hold pieces of other files as well are not whole in these.
@@ -99,15 +112,18 @@ export class Extraction {
     const plan = await readPlan({ ...init, isWindows: init.isWindows ?? process.platform === 'win32' })
     const target = await findTarget(fs, init.outputDir)
     if (init.folds ?? (await foldsCase(fs, target))) plan.assertNoFolding()
-    await assertFree(fs, plan, target, init.force, init.signal)
+    const hasBegun = init.isOnlyRead !== true && init.hasBegunIn?.(target.dir) === true
+    if (init.isOnlyRead !== true && (!hasBegun || init.force)) await assertFree(fs, plan, target, init.force, init.signal)
     const leftover = init.resumes === true ? await PartFolder.findLeftover(fs, plan, target, init.tag) : null
     try {
-      await assertRoom(fs, plan, target, leftover?.bytes)
+      const others = leftover?.files ?? []
+      const placed = hasBegun ? await Placed.find({ fs, plan, target, others, force: init.force }, init.signal) : null
+      if (init.isOnlyRead !== true) await assertRoom(fs, plan, target, (leftover?.bytes ?? 0) + (placed?.sizeBytes ?? 0))
+      return new Extraction(init, fs, plan, target, { leftover, placed })
     } catch (error) {
       if (leftover !== null) PartFolder.letGo(fs, leftover)
       throw error
     }
-    return new Extraction(init, fs, plan, target, leftover)
   }
 
   /** Nothing in the share is at the path that was asked for. */
@@ -146,7 +162,12 @@ export class Extraction {
 
   /** Whether there is something of an interrupted run to be looked through. */
   get hasLeftover(): boolean {
-    return this.#leftover !== null
+    return this.#leftover !== null || (this.#placed?.count ?? 0) > 0
+  }
+
+  /** What an interrupted run put in place already: to be held against the names of its blocks before anything else is done. */
+  get placed(): Placed | null {
+    return this.#placed
   }
 
   /** The part folder, made if need be. */
@@ -247,7 +268,8 @@ export class Extraction {
       await part.syncFolders()
       const moved = await moveInto(this.#fs, part.path, this.#target.dir, this.#init.force)
       await part.remove()
-      const written = moved.map((name) => join(resolve(this.#init.outputDir), name))
+      const names = [...new Set([...moved, ...(this.#placed?.tops() ?? [])])].sort()
+      const written = names.map((name) => join(resolve(this.#init.outputDir), name))
       const damaged = Array.from(causes, ([file, cause]) => ({ path: this.#plan.pathOf(file), cause }))
       return { written, files: this.files - damaged.length, damaged }
     } catch (error) {
@@ -287,6 +309,12 @@ export class Extraction {
     return SourceTree.of(this.#init.under, paths, states)
   }
 
+  /** Files in place that hold a wrong piece at a position are no part of this any more. FileError EXISTS without `force`. */
+  async displace(position: number): Promise<void> {
+    this.#placed?.displace(position)
+    await (await this.#start()).closeAll() // they were open for reading
+  }
+
   /** The position is not wanted any more; false when it was not wanted before. */
   #settle(position: number): boolean {
     if (!this.#wanted.has(position)) return false
@@ -300,7 +328,8 @@ export class Extraction {
   }
 
   #start(): Promise<PartFolder> {
-    const make = (): Promise<PartFolder> => PartFolder.make(this.#fs, this.#plan, this.#target, this.#init.tag, this.#leftover)
+    const make = (): Promise<PartFolder> =>
+      PartFolder.make(this.#fs, this.#plan, this.#target, this.#init.tag, this.#leftover, this.#placed)
     this.#part ??= naming('making the folder to write into', undefined, make)
     return this.#part
   }
@@ -310,8 +339,16 @@ export class Extraction {
     const { file, fileOffsetBytes, blockOffsetBytes, lengthBytes } = use
     assert(blockOffsetBytes + lengthBytes <= piece.length, `piece of ${piece.length} bytes, ${blockOffsetBytes + lengthBytes} used`)
     const bytes = piece.subarray(blockOffsetBytes, blockOffsetBytes + lengthBytes)
-    await part.withFile(file, (handle) => handle.write(bytes, fileOffsetBytes))
+    if (this.#placed?.has(file) === true) await this.#compare(part, use, bytes)
+    else await part.withFile(file, (handle) => handle.write(bytes, fileOffsetBytes))
     await this.#count(part, file, lengthBytes)
+  }
+
+  /** What stands in place is never written to. */
+  async #compare(part: PartFolder, { file, fileOffsetBytes }: Use, bytes: Uint8Array): Promise<void> {
+    const there = new Uint8Array(bytes.length)
+    const count = await part.withFile(file, (handle) => handle.read(there, fileOffsetBytes))
+    if (count < bytes.length || Buffer.compare(there, bytes) !== 0) throw this.#placed?.inTheWay(file) ?? new Error('nothing is in place')
   }
 
   async #count(part: PartFolder, file: number, lengthBytes: number): Promise<void> {

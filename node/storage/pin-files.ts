@@ -6,7 +6,7 @@
 import { join } from 'node:path'
 import { naming, systemCode } from './file-error.ts'
 import type { FileSystem } from './fs.ts'
-import type { Records } from './records.ts'
+import type { KeepingRecord, Records } from './records.ts'
 
 export class PinFiles {
   readonly #fs: FileSystem
@@ -75,29 +75,48 @@ export class PinFiles {
 
 const CID = /^[a-z2-7]{59}$/
 
-/** Records that keep the pins in step: a pin follows its record, and goes before it, so that a cut-off removal leaves the share as it was. */
-export function withPinFiles(records: Records, pins: PinFiles): Records {
+/**
+ * Records that keep the pins in step: a pin follows its record, and goes before it, so that a cut-off removal leaves the share as it was.
+ * A share that is only cached has none.
+ */
+export async function withPinFiles(records: Records, pins: PinFiles): Promise<Records> {
+  const cached = new Set<string>()
+  const note = (rows: readonly KeepingRecord[]): void => {
+    for (const { cid, isCached } of rows) {
+      if (isCached) cached.add(cid)
+      else cached.delete(cid)
+    }
+  }
+  note(await records.listKeeping())
   return {
     listShares: () => records.listShares(),
     getShare: (cid) => records.getShare(cid),
     async saveShare(record) {
       await records.saveShare(record)
-      await pins.add([record.cid])
+      if (!cached.has(record.cid)) await pins.add([record.cid])
     },
     async removeShare(cid) {
       await pins.remove(cid)
+      cached.delete(cid)
       return await records.removeShare(cid)
     },
     setAnnounced: (cid, atMs) => records.setAnnounced(cid, atMs),
     listKeeping: () => records.listKeeping(),
-    saveKeeping: (rows) => records.saveKeeping(rows),
+    async saveKeeping(rows) {
+      const freed = rows.filter(({ cid, isCached }) => cached.has(cid) && !isCached)
+      for (const { cid } of rows.filter(({ isCached }) => isCached)) await pins.remove(cid)
+      await records.saveKeeping(rows)
+      note(rows)
+      await pins.add(freed.map(({ cid }) => cid))
+    },
     getSetting: (name) => records.getSetting(name),
     setSetting: (name, value) => records.setSetting(name, value),
     datastore: () => records.datastore(),
     dump: () => records.dump(),
     async fill(dump) {
       await records.fill(dump)
-      await pins.add((await records.listShares()).map(({ cid }) => cid))
+      note(await records.listKeeping())
+      await pins.add((await records.listShares()).map(({ cid }) => cid).filter((cid) => !cached.has(cid)))
     },
     close: () => records.close(),
   }

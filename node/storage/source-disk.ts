@@ -1,11 +1,12 @@
 /**
- * Looking at the user's own files: opened without following a link, and with a state that is exact to the nanosecond, so that a change
- * between two looks shows.
+ * The user's own files and folders, as an interface, and the real disk behind it: opened without following a link, named in bytes as the
+ * system has them, and with a state that is exact to the nanosecond, so that a change between two looks shows. Whatever reads them goes
+ * through a SourceDisk or its folders, so that tests can fail or change them.
  *
  * Reads only. A file may change at any time; callers compare states before and after, and never trust bytes that were not checked.
  */
-import { type BigIntStats, constants } from 'node:fs'
-import { type FileHandle, lstat, open } from 'node:fs/promises'
+import { type BigIntStats, constants, type Stats } from 'node:fs'
+import { type FileHandle, lstat, open, readdir, realpath } from 'node:fs/promises'
 import { readFully } from './fs.ts'
 
 /** One state of a file. Two equal states of one path are, as far as the file system tells, the same content. */
@@ -26,6 +27,23 @@ export interface OpenSource {
   close(): Promise<void>
 }
 
+/** What stands at a path, as far as a share says it. */
+export interface SourceStat {
+  kind: 'file' | 'folder' | 'symbolic link' | 'pipe' | 'socket' | 'device'
+  sizeBytes: number
+  isExecutable: boolean
+}
+
+/** The folders of a disk as a walk sees them; errors are the system's own. */
+export interface SourceFolders {
+  /** The path with every symlink resolved, in bytes: it may be anything. */
+  realpath(path: string): Promise<Uint8Array>
+  /** The names in a folder, in bytes. */
+  list(path: string): Promise<Uint8Array[]>
+  /** Follows no link in the last component. */
+  stat(path: string): Promise<SourceStat>
+}
+
 /** The disk as sources see it; errors are the system's own. */
 export interface SourceDisk {
   /** Follows no link in the last component (ELOOP), and does not wait at a pipe. */
@@ -37,9 +55,25 @@ export interface SourceDisk {
 const FLAGS = constants.O_RDONLY | (constants.O_NOFOLLOW ?? 0) | (constants.O_NONBLOCK ?? 0)
 
 /** The disk of this machine. */
-export const sourceDisk: SourceDisk = {
+export const sourceDisk: SourceDisk & SourceFolders = {
+  realpath: (path) => realpath(path, { encoding: 'buffer' }),
+  list: (path) => readdir(path, { encoding: 'buffer' }),
+  stat: async (path) => describe(await lstat(path)),
   open: async (path) => new Opened(await open(path, FLAGS)),
   lookAt: async (path) => stateOf(await lstat(path, { bigint: true })),
+}
+
+function describe(stats: Stats): SourceStat {
+  const isExecutable = process.platform !== 'win32' && (stats.mode & constants.S_IXUSR) !== 0
+  return { kind: kindOf(stats), sizeBytes: stats.size, isExecutable }
+}
+
+function kindOf(stats: Stats): SourceStat['kind'] {
+  if (stats.isFile()) return 'file'
+  if (stats.isDirectory()) return 'folder'
+  if (stats.isSymbolicLink()) return 'symbolic link'
+  if (stats.isFIFO()) return 'pipe'
+  return stats.isSocket() ? 'socket' : 'device'
 }
 
 class Opened implements OpenSource {

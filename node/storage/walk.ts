@@ -5,13 +5,12 @@
  * is left out in silence: what cannot be a part of a share is a warning (links, devices, ...) or an error that names it. Reading the
  * files' content is source.ts.
  */
-import { constants, type Dirent, type Stats } from 'node:fs'
-import { lstat, readdir, realpath } from 'node:fs/promises'
 import { basename, join, resolve, sep } from 'node:path'
 import { InputError } from '../../protocol/errors.ts'
 import { FORMAT, STORAGE } from '../../protocol/limits.ts'
 import { naming, showPath } from './file-error.ts'
 import { compareUtf8, dirFault, nameFault } from './names.ts'
+import { type SourceFolders, type SourceStat, sourceDisk } from './source-disk.ts'
 import { forEachBounded } from './turns.ts'
 
 /** A file to share. `dir` and `name` are NFC, as the share states them; `path` is what to open. */
@@ -36,8 +35,8 @@ export interface WalkedTree {
 
 /** Walks files and folders given by absolute paths. InputError BAD_NAME, COLLISION, EMPTY_NAME, TOO_LARGE; FileError names what
  *  could not be read. */
-export async function walkSources(paths: string[], signal: AbortSignal): Promise<WalkedTree> {
-  const walk = new Walk(signal)
+export async function walkSources(paths: string[], signal: AbortSignal, disk: SourceFolders = sourceDisk): Promise<WalkedTree> {
+  const walk = new Walk(disk, signal)
   const realPaths: string[] = []
   const topNames: string[] = []
   for (const path of paths) {
@@ -45,7 +44,7 @@ export async function walkSources(paths: string[], signal: AbortSignal): Promise
     const name = topName(named)
     if (topNames.includes(name)) throw new InputError('COLLISION', `two of the named paths are called ${showPath(name)}`)
     topNames.push(name)
-    const real = await realPathOf(named)
+    const real = await realPathOf(disk, named)
     realPaths.push(real)
     await walk.addTop(name, real)
   }
@@ -62,8 +61,8 @@ function topName(named: string): string {
   return name
 }
 
-async function realPathOf(named: string): Promise<string> {
-  const bytes = await naming('reading', named, () => realpath(named, { encoding: 'buffer' }))
+async function realPathOf(disk: SourceFolders, named: string): Promise<string> {
+  const bytes = await naming('reading', named, () => disk.realpath(named))
   const real = decodeStrictly(bytes)
   if (real === null) throw new InputError('BAD_NAME', `the real path of ${showPath(named)} is not UTF-8: ${showBytes(bytes)}`)
   if (basename(real) === '') throw new InputError('EMPTY_NAME', `${named} has no name of its own: share a folder inside it`)
@@ -76,6 +75,7 @@ interface Folder {
 }
 
 class Walk {
+  readonly #disk: SourceFolders
   readonly #signal: AbortSignal
   // Files by the dir that the share states; an empty list is an empty folder.
   readonly #byDir = new Map<string, SourceFile[]>()
@@ -85,15 +85,16 @@ class Walk {
   #files = 0
   #sizeBytes = 0
 
-  constructor(signal: AbortSignal) {
+  constructor(disk: SourceFolders, signal: AbortSignal) {
+    this.#disk = disk
     this.#signal = signal
   }
 
   async addTop(name: string, path: string): Promise<void> {
-    const stats = await naming('reading', path, () => lstat(path))
-    if (stats.isDirectory()) this.#due.push({ dir: name, path })
-    else if (stats.isFile()) this.#addFile('', name, path, stats)
-    else this.#skip(path, stats)
+    const stat = await naming('reading', path, () => this.#disk.stat(path))
+    if (stat.kind === 'folder') this.#due.push({ dir: name, path })
+    else if (stat.kind === 'file') this.#addFile('', name, path, stat)
+    else this.#skip(path, stat)
   }
 
   async finishFolders(): Promise<void> {
@@ -125,20 +126,20 @@ class Walk {
     this.#signal.throwIfAborted()
     const fault = dirFault(dir)
     if (fault !== null) throw new InputError('TOO_LARGE', `the folder ${showPath(path)} cannot be shared: ${fault}`)
-    const found = await naming('reading the folder', path, () => readdir(path, { encoding: 'buffer', withFileTypes: true }))
+    const found = await naming('reading the folder', path, () => this.#disk.list(path))
     const kept = new Set<string>()
     let folders = 0
     const before = this.#fileCountOf(dir)
-    await forEachBounded(found, STORAGE.walkFilesAtOnce, async (entry: Dirent<Buffer>) => {
-      const { name, own } = nameOf(entry.name, path)
+    await forEachBounded(found, STORAGE.walkFilesAtOnce, async (bytes) => {
+      const { name, own } = nameOf(bytes, path)
       const below = join(path, own)
-      const stats = await naming('reading', below, () => lstat(below))
-      if (!stats.isFile() && !stats.isDirectory()) return this.#skip(below, stats)
+      const stat = await naming('reading', below, () => this.#disk.stat(below))
+      if (stat.kind !== 'file' && stat.kind !== 'folder') return this.#skip(below, stat)
       const nameProblem = nameFault(name)
       if (nameProblem !== null) throw new InputError('BAD_NAME', `${showPath(below)} cannot be shared under its name: ${nameProblem}`)
       if (kept.has(name)) throw new InputError('COLLISION', `two entries of ${showPath(path)} are the same name: ${showPath(name)}`)
       kept.add(name)
-      if (stats.isFile()) this.#addFile(dir, name, below, stats)
+      if (stat.kind === 'file') this.#addFile(dir, name, below, stat)
       else {
         folders += 1
         this.#due.push({ dir: `${dir}/${name}`, path: below })
@@ -151,31 +152,24 @@ class Walk {
     return this.#byDir.get(dir)?.length ?? 0
   }
 
-  #addFile(dir: string, name: string, path: string, stats: Stats): void {
+  #addFile(dir: string, name: string, path: string, { sizeBytes, isExecutable }: SourceStat): void {
     this.#files += 1
     if (this.#files > FORMAT.filesMax) throw new InputError('TOO_LARGE', `more than ${FORMAT.filesMax} files in one share`)
-    this.#sizeBytes += stats.size
-    const executable = process.platform !== 'win32' && (stats.mode & constants.S_IXUSR) !== 0
-    const file = { dir, name, path, sizeBytes: stats.size, executable }
+    this.#sizeBytes += sizeBytes
+    const file = { dir, name, path, sizeBytes, executable: isExecutable }
     const files = this.#byDir.get(dir)
     if (files === undefined) this.#byDir.set(dir, [file])
     else files.push(file)
   }
 
-  #skip(path: string, stats: Stats): void {
+  #skip(path: string, { kind }: SourceStat): void {
     this.#skipped += 1
-    if (this.#warnings.length < STORAGE.walkWarningsMax) this.#warnings.push(`skipped ${showPath(path)}: it is a ${kindOf(stats)}`)
+    if (this.#warnings.length < STORAGE.walkWarningsMax) this.#warnings.push(`skipped ${showPath(path)}: it is a ${kind}`)
   }
 }
 
-function kindOf(stats: Stats): string {
-  if (stats.isSymbolicLink()) return 'symbolic link'
-  if (stats.isFIFO()) return 'pipe'
-  return stats.isSocket() ? 'socket' : 'device'
-}
-
 /** The name as the share states it (NFC) and as the disk has it. */
-function nameOf(bytes: Buffer, folder: string): { name: string; own: string } {
+function nameOf(bytes: Uint8Array, folder: string): { name: string; own: string } {
   const own = decodeStrictly(bytes)
   if (own !== null) return { name: own.normalize('NFC'), own }
   throw new InputError('BAD_NAME', `the name of ${showPath(folder + sep)}${showBytes(bytes)} is not UTF-8`)

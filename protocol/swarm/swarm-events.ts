@@ -32,8 +32,8 @@ export type SwarmEvent =
   | { type: 'want'; first: number; count: number; priority: number }
   /** On disk already. */
   | { type: 'have'; first: number; count: number }
-  /** Had once, and gone from the disk. */
-  | { type: 'lost'; item: number }
+  /** Had once, and gone from the disk; `isDropped`: on purpose, nobody wants it any more. */
+  | { type: 'lost'; item: number; isDropped?: boolean }
   /** Nobody wants anything any more. */
   | { type: 'unwantAll' }
   | { type: 'progress'; peer: string; item: number; bytes: number }

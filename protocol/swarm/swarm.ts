@@ -151,6 +151,7 @@ export class Swarm {
         for (let item = event.first; item < event.first + event.count; item++) this.#gain(item, now, actions)
         return
       case 'lost':
+        if (event.isDropped === true) this.#items.unwant(event.item)
         this.#lose(event.item)
         return
       case 'unwantAll':

@@ -408,7 +408,9 @@ describe('with a daemon', () => {
     const api = fakeApi()
     await serveFor(terminal.home, api)
     expect(await terminal.run('share', 'a', '--network', 'lab')).toBe(EXIT.ok)
-    expect(api.asked).toEqual([{ verb: 'share', request: { paths: ['/desk/here/a'], scope: 'lineage', name: null, inPlace: false } }])
+    expect(api.asked).toEqual([
+      { verb: 'share', request: { paths: ['/desk/here/a'], scope: 'lineage', name: null, inPlace: false, replaces: false } },
+    ])
     expect(terminal.opened).toEqual([])
     expect(terminal.out.stdout).toBe(`${LINK}\n`)
     expect(terminal.out.stderr).toContain('so --network changed nothing')

@@ -37,7 +37,7 @@ export function fakeApi(override: Partial<ShoalApi> = {}): FakeApi {
       const warnings = ['a link to nowhere was skipped']
       const sizes = { files: 2, sizeBytes: 3_000_000, wireBytes: 3_145_728 }
       const counts = { newBlocks: 3, reusedBlocks: 0, inPlace: false }
-      return { link: LINK, seedLink: `shoal:${CID}`, cid: CID, ...sizes, scope: 'lineage', ...counts, warnings }
+      return { link: LINK, seedLink: `shoal:${CID}`, cid: CID, ...sizes, scope: 'lineage', ...counts, replaced: [], warnings }
     },
     async get(request, onEvent) {
       onEvent(progress)
@@ -72,6 +72,7 @@ export function fakeApi(override: Partial<ShoalApi> = {}): FakeApi {
         blockCount: 1,
         announcedMs: null,
         keepUntilMs: null,
+        cachedBytes: null,
         inPlace: false,
         faultyFiles: 0,
       }
@@ -101,7 +102,8 @@ export function fakeApi(override: Partial<ShoalApi> = {}): FakeApi {
         ...where,
         dht,
         ...counts,
-        unfinished: { running: 0, waiting: 1 },
+        cached: { shares: 0, bytes: 0 },
+        unfinished: { running: 0, waiting: 1, gets: [] },
         faultyFiles: { count: 0, first: [] },
         ...traffic,
         rates,

@@ -50,7 +50,14 @@ describe('the grammar of the command line', () => {
   })
 
   it('reads share with each scope', () => {
-    expect(callOf('share', 'a', 'b')).toEqual({ verb: 'share', paths: ['a', 'b'], scope: 'lineage', name: null, inPlace: false })
+    expect(callOf('share', 'a', 'b')).toEqual({
+      verb: 'share',
+      paths: ['a', 'b'],
+      scope: 'lineage',
+      name: null,
+      inPlace: false,
+      replaces: false,
+    })
     expect(callOf('share', 'a', '--fresh')).toMatchObject({ scope: 'fresh' })
     expect(callOf('share', 'a', '--public')).toMatchObject({ scope: 'public' })
     expect(callOf('share', 'a', '--node-scope')).toMatchObject({ scope: 'node' })

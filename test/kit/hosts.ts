@@ -11,7 +11,8 @@ import { Budgets } from '../../node/budgets/budgets.ts'
 import { loadConfig } from '../../node/config.ts'
 import { CryptoPool } from '../../node/crypto/pool.ts'
 import { Damage } from '../../node/jobs/damage.ts'
-import type { JobEnvironment } from '../../node/jobs/environment.ts'
+import { DiskCache } from '../../node/jobs/disk-cache.ts'
+import type { JobEnvironment, StoreEnvironment } from '../../node/jobs/environment.ts'
 import { Keeping } from '../../node/jobs/keeping.ts'
 import { Pins } from '../../node/jobs/pins.ts'
 import { Sources } from '../../node/jobs/sources.ts'
@@ -110,7 +111,8 @@ export class Hosts {
     const budgets = await Budgets.open({ config: await loadConfig({ home, overrides: {} }), limiter, records, log: silentLog })
     const shared = { blocks, records, pool, sources, host, budgets, log: silentLog }
     const parts = { ...shared, pins: new Pins(), keeping, deleteLog, damage }
-    const env: JobEnvironment = { ...parts, home, peerId: stack.peerId, nodeSecret: new Uint8Array(32), isOneShot: false }
+    const stored: StoreEnvironment = { ...parts, home, peerId: stack.peerId, nodeSecret: new Uint8Array(32), isOneShot: false }
+    const env: JobEnvironment = { ...stored, cache: new DiskCache(stored) }
     let stopping: Promise<void> | null = null
     const stop = (): Promise<void> => {
       stopping ??= (async () => {

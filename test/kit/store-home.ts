@@ -6,7 +6,8 @@ import { Budgets } from '../../node/budgets/budgets.ts'
 import { loadConfig } from '../../node/config.ts'
 import { CryptoPool } from '../../node/crypto/pool.ts'
 import { Damage } from '../../node/jobs/damage.ts'
-import type { JobEnvironment } from '../../node/jobs/environment.ts'
+import { DiskCache } from '../../node/jobs/disk-cache.ts'
+import type { JobEnvironment, StoreEnvironment } from '../../node/jobs/environment.ts'
 import { Keeping } from '../../node/jobs/keeping.ts'
 import { Pins } from '../../node/jobs/pins.ts'
 import { shareJob } from '../../node/jobs/share.ts'
@@ -54,7 +55,7 @@ export async function openStoreHome(dir: string, fs: FileSystem = diskFileSystem
   const deleteLog = new DeleteLog({ dir: home, fs, log: silentLog })
   const keeping = await Keeping.open(records)
   const budgets = await Budgets.open({ config: await loadConfig({ home, overrides: {} }), limiter, records, log: silentLog })
-  const env: JobEnvironment = {
+  const stored: StoreEnvironment = {
     ...parts,
     home,
     peerId: 'self',
@@ -67,6 +68,7 @@ export async function openStoreHome(dir: string, fs: FileSystem = diskFileSystem
     damage: new Damage({ ...parts, keeping, host }),
     isOneShot: false,
   }
+  const env: JobEnvironment = { ...stored, cache: new DiskCache(stored) }
   return {
     env,
     async share(name, pieces, scope = 'lineage') {

@@ -59,6 +59,24 @@ describe('a home', () => {
     await expect(share('a')).rejects.toMatchObject({ code: 'NO_SPACE' })
   })
 
+  it('takes room from the cache before it refuses, as much as is lacking and no more', async () => {
+    const { freeBytes } = await diskRoom(dir, null)
+    setTo({ freeBytesKept: freeBytes + 2 ** 33 })
+    const asked: number[] = []
+    const cache = {
+      ...home.env.cache,
+      makeRoom: async (bytes: number): Promise<void> => {
+        asked.push(bytes)
+        setTo({ freeBytesKept: 0 })
+      },
+    }
+    await checkFree({ home: home.env.home, budgets: home.env.budgets, cache }, 5)
+    expect(asked).toHaveLength(1)
+    expect(Math.abs(asked[0]! - 2 ** 33)).toBeLessThan(2 ** 32) // others write to the same disk
+    await checkFree({ home: home.env.home, budgets: home.env.budgets, cache }, 5)
+    expect(asked).toHaveLength(1)
+  })
+
   it('refuses a share that does not fit into what may be pinned, and what was pinned may be shared again', async () => {
     setTo({ pinnedBytes: 5 * FORMAT.blockBytes })
     await write('first', 3)

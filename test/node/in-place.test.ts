@@ -100,7 +100,7 @@ describe('a share in place', () => {
     const b = await nodes.node('b')
     const out = await outputDir('out')
     await get(b, kept.link, out, { peers: a.addresses() })
-    expect(await readFile(join(out, 'other', 'copy.bin'))).toEqual(await readFile(path))
+    expect((await readFile(join(out, 'other', 'copy.bin'))).equals(await readFile(path))).toBe(true)
   })
 
   it('never gives a byte of a file that changed, and gives it again when the bytes are back', async () => {
@@ -119,7 +119,7 @@ describe('a share in place', () => {
     await file.write(bytes, 5, 1, 5)
     await file.close()
     await getting
-    expect(await readFile(join(out, 'file.bin'))).toEqual(bytes)
+    expect((await readFile(join(out, 'file.bin'))).equals(bytes)).toBe(true)
   })
 
   it('is served again after a touch', async () => {
@@ -131,7 +131,7 @@ describe('a share in place', () => {
     await utimes(path, 1, 1)
     const out = await outputDir('out')
     await get(b, shared.link, out, { peers: a.addresses(), wait: true })
-    expect(await readFile(join(out, 'file.bin'))).toEqual(await readFile(path))
+    expect((await readFile(join(out, 'file.bin'))).equals(await readFile(path))).toBe(true)
   })
 
   it('that changed is shared again under a new link', async () => {
@@ -145,7 +145,29 @@ describe('a share in place', () => {
     expect(second.link).not.toBe(first.link)
     const out = await outputDir('out')
     await get(b, second.link, out, { peers: a.addresses() })
-    expect(await readFile(join(out, 'file.bin'))).toEqual(await readFile(path))
+    expect((await readFile(join(out, 'file.bin'))).equals(await readFile(path))).toBe(true)
+  })
+
+  it('that changed and is shared again says that the earlier share stays, or takes its place where that is asked for', async () => {
+    const path = nodes.path('file.bin')
+    await writeFile(path, randomBytes(3 * 1_048_576))
+    const a = await nodes.node('a')
+    const first = await share(a, path)
+    await appendFile(path, 'more')
+    const second = await share(a, path)
+    expect(second.replaced).toEqual([])
+    expect(second.warnings).toEqual([expect.stringMatching(`${first.cid}.*--replace`)])
+    await appendFile(path, 'and more')
+    const whole = { paths: [path], scope: 'lineage' as const, name: null, inPlace: true, replaces: true }
+    const third = await a.api.share(whole, ignore, patience())
+    expect(third.replaced.map(({ cid }) => cid).sort()).toEqual([first.cid, second.cid].sort())
+    expect((await a.api.shares(patience())).map(({ cid }) => cid)).toEqual([third.cid])
+    expect((await a.api.status(patience())).faultyFiles).toEqual({ count: 0, first: [] })
+    // The same again replaces nothing, and what lies elsewhere is left alone.
+    await writeFile(nodes.path('other.bin'), randomBytes(2 * 1_048_576))
+    await share(a, nodes.path('other.bin'))
+    expect(await a.api.share(whole, ignore, patience())).toMatchObject({ cid: third.cid, replaced: [], warnings: [] })
+    expect(await a.api.shares(patience())).toHaveLength(2)
   })
 
   it('of a file that fits into the root is kept whole', async () => {
@@ -191,7 +213,7 @@ describe('a get in place', () => {
     expect(got).toMatchObject({ inPlace: true, keptBytes: 0, reusedBlocks: 0 })
     expect(await bytesStored('b')).toBeLessThan(10_000)
     expect(await readdir(out)).toEqual(['photos'])
-    expect((await b.api.status(patience())).unfinished).toEqual({ running: 0, waiting: 0 })
+    expect((await b.api.status(patience())).unfinished).toEqual({ running: 0, waiting: 0, gets: [] })
     expect(await stateOf(b)).toMatchObject([{ role: 'reader', state: 'complete' }])
     await a.stop()
     await b.stop()
@@ -266,10 +288,10 @@ describe('a get in place', () => {
     const got = await get(again, link, out, { peers: a.addresses() })
     expect(got.reusedBlocks).toBeGreaterThanOrEqual(3)
     expect(got.reusedBlocks + got.fetchedBlocks).toBeLessThanOrEqual(10)
-    expect(await readFile(join(out, 'file.bin'))).toEqual(bytes)
+    expect((await readFile(join(out, 'file.bin'))).equals(bytes)).toBe(true)
     expect(await readdir(out)).toEqual(['file.bin'])
     await again.api.unseed({ cid }, patience())
-    expect(await readFile(join(out, 'file.bin'))).toEqual(bytes)
+    expect((await readFile(join(out, 'file.bin'))).equals(bytes)).toBe(true)
   })
 
   it('that is cut off and not wanted any more leaves nothing', async () => {

@@ -70,9 +70,16 @@ async function fresh(name: string): Promise<ShoalNode> {
   return node
 }
 
+/** One that keeps nothing of what it only reads. */
+async function forgetful(name: string): Promise<ShoalNode> {
+  const node = await fresh(name)
+  await node.api.limits({ set: { cachedBytes: 0 }, reset: false, save: false }, patience())
+  return node
+}
+
 describe('a range of a file', () => {
   it('of 3 MiB from the middle costs its blocks and the index', async () => {
-    const node = await fresh('range')
+    const node = await forgetful('range')
     const start = 150 * PIECE + 1_000
     const got = cat(node, { ...BIG, range: { start, end: start + 3 * 1_048_576 - 1 } })
     const first = (await got.next()).value as Uint8Array // the range is not empty
@@ -132,7 +139,7 @@ describe('reading in order', () => {
   })
 
   it('fetches no more than the window for a reader that pauses, and nothing after it left', async () => {
-    const node = await fresh('pausing')
+    const node = await forgetful('pausing')
     const chunks = cat(node, BIG)
     await read(chunks, 1)
     const ahead = 1 + 2 * READING.windowBlocksMin + READING.openedMax

@@ -1,7 +1,7 @@
 /** The pool of crypto workers: the same answers as the protocol gives, and what becomes of tasks when a worker dies or the pool closes. */
 import { createHash, randomBytes } from 'node:crypto'
-import type { Worker } from 'node:worker_threads'
-import { afterEach, describe, expect, it } from 'vitest'
+import { Worker } from 'node:worker_threads'
+import { afterEach, describe, expect, it, onTestFinished, vi } from 'vitest'
 import { CryptoPool } from '../../node/crypto/pool.ts'
 import { randomScope } from '../../protocol/keys.ts'
 import { FORMAT } from '../../protocol/limits.ts'
@@ -64,18 +64,42 @@ describe('the crypto pool', () => {
     await expect(kept.seal('data', bytesOf(10))).rejects.toThrow('not announced')
   })
 
-  it('fails what a crashed worker was doing and goes on with a fresh one, which knows the scopes of running jobs', async () => {
+  it('does once more what a crashed worker was given, and goes on with a fresh one, which knows the scopes of running jobs', async () => {
     const { pool, crash } = openFragile()
     const scope = randomScope(bytesOf(32))
     const plaintext = bytesOf(100)
     const expected = await createSealer(nodePrimitives, scope).seal('data', plaintext.slice())
     await pool.withSealer(scope, async (sealer) => {
       crash()
-      const ends = await Promise.allSettled([pool.hashTaken(bytesOf(FORMAT.blockBytes)), sealer.seal('data', bytesOf(10))])
-      expect(ends.map(({ status }) => status)).toEqual(['rejected', 'rejected'])
+      const block = bytesOf(FORMAT.blockBytes)
+      const copy = block.slice()
+      const [hashed, sealed] = await Promise.all([pool.hashTaken(block), sealer.seal('data', plaintext.slice())])
+      expect([block.byteLength, hashed.digest, Buffer.compare(hashed.bytes, copy)]).toEqual([0, sha256(copy), 0])
+      expect(sealed).toEqual(expected)
       expect(await sealer.seal('data', plaintext.slice())).toEqual(expected)
     })
     expect((await pool.hashTaken(plaintext)).digest).toHaveLength(32)
+  })
+
+  it('fails a task over which a second worker dies too, and no other that a dead worker was given', async () => {
+    const POISON = 0x77
+    const post = Worker.prototype.postMessage
+    const deaths = vi.spyOn(Worker.prototype, 'postMessage').mockImplementation(function (this: Worker, message, transfer) {
+      const isPoison = message?.task?.op === 'hash' && message.task.bytes[0] === POISON
+      // No message at all in its place: the worker that gets it fails.
+      return isPoison ? post.call(this, null) : post.call(this, message, transfer as readonly ArrayBuffer[])
+    })
+    onTestFinished(() => deaths.mockRestore())
+    const pool = open(1)
+    const blocks = [1, POISON, 2, POISON, 3].map((first) => new Uint8Array(FORMAT.blockBytes).fill(first))
+    const expected = blocks.map((block) => sha256(block))
+    const ends = await Promise.allSettled(blocks.map((block) => pool.hashTaken(block)))
+    expect(ends.map(({ status }) => status)).toEqual(['fulfilled', 'rejected', 'fulfilled', 'rejected', 'fulfilled'])
+    for (const [i, end] of ends.entries()) {
+      if (end.status === 'fulfilled') expect(end.value.digest).toEqual(expected[i])
+      else expect(end.reason.message).toBe('two crypto workers ended over one task (hash)')
+    }
+    expect((await pool.hashTaken(new Uint8Array(5))).digest).toEqual(sha256(new Uint8Array(5)))
   })
 
   it('rejects what is waiting when it is closed, and every task after that', async () => {

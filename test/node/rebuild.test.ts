@@ -119,7 +119,7 @@ describe('pins', () => {
     const bare = await openRecords({ file: join(dir, 'records.db'), log: silentLog })
     onTestFinished(() => bare.close())
     const cid = 'b'.repeat(59)
-    const records = withPinFiles(bare, await PinFiles.open(diskFileSystem, dir))
+    const records = await withPinFiles(bare, await PinFiles.open(diskFileSystem, dir))
     await records.saveShare(record(cid))
     await records.saveShare(record(cid))
     expect(readdirSync(join(dir, 'pins'))).toEqual([cid])

@@ -5,6 +5,7 @@ import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { compareUtf8 } from '../../node/storage/names.ts'
 import { readSource } from '../../node/storage/source.ts'
+import { type SourceStat, sourceDisk } from '../../node/storage/source-disk.ts'
 import { type SourceFile, walkSources } from '../../node/storage/walk.ts'
 import { STORAGE } from '../../protocol/limits.ts'
 import { freshFolder, never } from './storage-fakes.ts'
@@ -162,5 +163,47 @@ describe('reading a source', () => {
       .next()
       .catch((e: unknown) => e)
     expect(error).toMatchObject({ code: 'NOT_FOUND', path: file.path })
+  })
+})
+
+describe('a disk that fails', () => {
+  const failing = (change: Partial<typeof sourceDisk>): typeof sourceDisk => ({ ...sourceDisk, ...change })
+  const failure = Object.assign(new Error('input/output error'), { code: 'EIO' })
+
+  test('is named with the folder or file that could not be read, and nothing is left out', async () => {
+    const root = join(freshFolder(), 'r')
+    for (const path of ['a/x', 'b/y']) write(root, path)
+    const broken = join(root, 'b')
+    const list = async (path: string): Promise<Uint8Array[]> => (path === broken ? Promise.reject(failure) : sourceDisk.list(path))
+    await expect(walkSources([root], never, failing({ list }))).rejects.toMatchObject({ code: 'IO', path: broken })
+    const stat = async (path: string): Promise<SourceStat> => (path === broken ? Promise.reject(failure) : sourceDisk.stat(path))
+    await expect(walkSources([root], never, failing({ stat }))).rejects.toMatchObject({ code: 'IO', path: broken })
+  })
+
+  test('in the middle of a file ends the reading of it, closes it and gives no chunk that was not whole', async () => {
+    const root = freshFolder()
+    write(root, 'file')
+    writeFileSync(join(root, 'file'), Buffer.alloc(1_000, 7))
+    let closed = 0
+    const disk = failing({
+      open: async (path) => {
+        const opened = await sourceDisk.open(path)
+        return {
+          state: () => opened.state(),
+          read: (target, at) => (at >= 300 ? Promise.reject(failure) : opened.read(target, at)),
+          close: () => {
+            closed++
+            return opened.close()
+          },
+        }
+      },
+    })
+    const file: SourceFile = { dir: '', name: 'file', path: join(root, 'file'), sizeBytes: 1_000, executable: false }
+    const chunks: number[] = []
+    const reading = async (): Promise<void> => {
+      for await (const chunk of readSource(file, 100, never, undefined, undefined, disk)) chunks.push(chunk.length)
+    }
+    await expect(reading()).rejects.toMatchObject({ code: 'IO', path: file.path })
+    expect([chunks, closed]).toEqual([[100, 100, 100], 1])
   })
 })

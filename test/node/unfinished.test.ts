@@ -1,0 +1,112 @@
+/** Gets that were cut off: what they wrote is served before anybody goes on with them, and nothing of it is believed. */
+import { randomBytes } from 'node:crypto'
+import { mkdir, open, readdir, readFile, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import type { ShareResult, StatusResult } from '../../node/control/api.ts'
+import type { ShoalNode } from '../../node/main.ts'
+import { get, ignore, Nodes, patience } from '../kit/nodes.ts'
+
+const PIECES = 12
+const MIB = 1_048_576
+
+let nodes: Nodes
+let a: ShoalNode
+let b: ShoalNode
+let out: string
+let bytes: Buffer
+let shared: ShareResult
+
+beforeEach(async () => {
+  nodes = await Nodes.create()
+  a = await nodes.node('a')
+  b = await nodes.node('b')
+  out = nodes.path('out')
+  await mkdir(out)
+  bytes = randomBytes(PIECES * MIB)
+  await writeFile(nodes.path('file.bin'), bytes)
+  shared = await a.api.share({ paths: [nodes.path('file.bin')], scope: 'lineage', name: null }, ignore, patience())
+})
+afterEach(() => nodes.clear())
+
+/** A get that ends when so many pieces came; resolves to its part folder. */
+async function cutOff(pieces: number): Promise<string> {
+  const stop = new AbortController()
+  const request = { link: shared.link, outputDir: out, path: null, force: false, consent: false, wait: true, keep: false }
+  const half = b.api.get(
+    { ...request, peers: a.addresses() },
+    (event) => {
+      if (event.type === 'progress' && event.phase === 'fetch' && event.doneBytes >= pieces * MIB) stop.abort(new Error('enough'))
+    },
+    stop.signal,
+  )
+  await expect(half).rejects.toThrow()
+  const [part = ''] = await readdir(out)
+  return join(out, part)
+}
+
+const unfinished = async (node: ShoalNode): Promise<StatusResult['unfinished']> => (await node.api.status(patience())).unfinished
+const haveOf = async (node: ShoalNode): Promise<number> => (await node.api.shares(patience()))[0]?.haveBlocks ?? 0
+
+describe('a get that was cut off', () => {
+  it('is served after a restart, and `status` says where to go on; a piece that is not what it was is not served', async () => {
+    const part = await cutOff(5)
+    await b.stop()
+    const file = await open(join(part, 'file.bin'), 'r+')
+    const held = Buffer.alloc(bytes.length)
+    await file.read(held, 0, held.length, 0)
+    const isHere = (i: number): boolean =>
+      held.subarray(i * 1_048_560, (i + 1) * 1_048_560).equals(bytes.subarray(i * 1_048_560, (i + 1) * 1_048_560))
+    const here = Array.from({ length: PIECES }, (_, i) => i).filter(isHere)
+    expect(here.length).toBeGreaterThanOrEqual(5)
+    await file.write(Buffer.from([held[here[0]! * 1_048_560 + 9]! ^ 1]), 0, 1, here[0]! * 1_048_560 + 9)
+    await file.close()
+    b = await nodes.node('b')
+    const waiting = { cid: shared.cid, path: '', outputDir: out }
+    await expect.poll(() => unfinished(b)).toMatchObject({ running: 0, waiting: 1, gets: [waiting] })
+    await a.stop()
+    const c = await nodes.node('c')
+    await mkdir(nodes.path('out-c'))
+    const stop = new AbortController()
+    const getting = get(c, shared.link, nodes.path('out-c'), { peers: b.addresses(), wait: true }, stop.signal)
+    getting.catch(ignore)
+    // All of them but one, and what lies in the store: the root block, and what came as a block of its own.
+    await expect.poll(() => haveOf(c), { timeout: 10_000 }).toBeGreaterThanOrEqual(here.length - 1)
+    expect(await haveOf(c)).toBeLessThanOrEqual(here.length)
+    expect((await unfinished(b)).gets).toMatchObject([{ haveBlocks: await haveOf(c) }])
+    stop.abort()
+    a = await nodes.node('a')
+    const got = await get(b, shared.link, out, { peers: a.addresses() })
+    expect(got.reusedBlocks).toBe(here.length - 1)
+    expect((await readFile(join(out, 'file.bin'))).equals(bytes)).toBe(true)
+    expect(await readdir(out)).toEqual(['file.bin'])
+    expect(await unfinished(b)).toEqual({ running: 0, waiting: 0, gets: [] })
+  })
+
+  it('is served at once, too, and goes on with the same command', async () => {
+    await cutOff(4)
+    await expect.poll(async () => (await unfinished(b)).gets[0]?.haveBlocks ?? 0).toBeGreaterThanOrEqual(4)
+    const got = await get(b, shared.link, out, { peers: a.addresses() })
+    expect(got.reusedBlocks).toBeGreaterThanOrEqual(4)
+    expect((await readFile(join(out, 'file.bin'))).equals(bytes)).toBe(true)
+    expect(await readdir(out)).toEqual(['file.bin'])
+  })
+
+  it('goes with `unseed` while it is served, and its folder with it', async () => {
+    await cutOff(4)
+    await b.stop()
+    b = await nodes.node('b')
+    await expect.poll(async () => (await unfinished(b)).gets[0]?.haveBlocks ?? 0).toBeGreaterThanOrEqual(4)
+    await b.api.unseed({ cid: shared.cid }, patience())
+    expect(await readdir(out)).toEqual([])
+    expect(await unfinished(b)).toEqual({ running: 0, waiting: 0, gets: [] })
+  })
+
+  it('has its name from its link where that gave it one', async () => {
+    shared = await a.api.share({ paths: [nodes.path('file.bin')], scope: 'public', name: null }, ignore, patience())
+    await cutOff(4)
+    await b.stop()
+    b = await nodes.node('b')
+    await expect.poll(async () => (await unfinished(b)).gets[0]?.haveBlocks ?? 0).toBeGreaterThanOrEqual(4)
+  })
+})
