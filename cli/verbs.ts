@@ -60,7 +60,9 @@ type Of<V extends VerbCall['verb']> = Extract<VerbCall, { verb: V }>
 
 async function share(call: Of<'share'>, { api, io, report, signal }: Setting): Promise<number> {
   const paths = call.paths.map((path) => resolve(io.cwd, path))
-  const result = await api.share({ paths, scope: call.scope, name: call.name, inPlace: call.inPlace }, report.onEvent, signal)
+  const { scope, name, inPlace, hints } = call
+  const request = { paths, scope, name, inPlace, ...(hints.length > 0 ? { hints } : {}) }
+  const result = await api.share(request, report.onEvent, signal)
   for (const warning of result.warnings) report.warn(warning)
   await report.answer(result, `${result.link}\n`)
   sayShared(result, report)

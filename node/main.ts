@@ -131,7 +131,19 @@ export async function openNode(config: Config, options: NodeOptions): Promise<Sh
     const damage = new Damage({ blocks: parts.blocks, records: parts.records, keeping, host, log })
     undo.push(() => damage.stop())
     const env: JobEnvironment = {
-      ...{ ...parts, pins, keeping, damage, budgets, home: config.home, peerId: identity.text, host, log, isOneShot: options.oneShot },
+      ...{
+        ...parts,
+        pins,
+        keeping,
+        damage,
+        budgets,
+        home: config.home,
+        peerId: identity.text,
+        addresses: () => stack?.addresses() ?? [],
+        host,
+        log,
+        isOneShot: options.oneShot,
+      },
     }
     const resumed = new ResumedSeeds(env)
     undo.push(() => resumed.stop())

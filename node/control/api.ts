@@ -11,6 +11,9 @@ import type { HomeBundle } from './bundle.ts'
 /** The version of Shoal; equal to the one in package.json (test/tidy.test.ts). */
 export const VERSION = '0.1.0'
 
+/** Stands for the addresses of the node itself among the hints of a link. */
+export const OWN_HINT = 'own'
+
 /** Publish files and folders. */
 export interface ShareRequest {
   /** Absolute. */
@@ -20,6 +23,8 @@ export interface ShareRequest {
   name: string | null
   /** Keep no sealed copy: blocks are sealed from the files whenever somebody asks. Left out: false. */
   inPlace?: boolean
+  /** Addresses to write into the link, OWN_HINT for those of this node; at most four end up there. Left out: none. */
+  hints?: string[]
 }
 
 export interface ShareResult {

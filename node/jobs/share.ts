@@ -23,6 +23,7 @@ import { GrowingShare } from './disk-room.ts'
 import type { JobEnvironment } from './environment.ts'
 import { dropCovered } from './gc.ts'
 import { type Holding, useLeaves } from './holding.ts'
+import { linkHints, worksFromAfar } from './link-hints.ts'
 import type { LiveShare } from './live-share.ts'
 
 type OnEvent = (event: JobEvent) => void
@@ -49,6 +50,12 @@ async function writeShare(
   pins: ReturnType<JobEnvironment['pins']['open']>,
   signal: AbortSignal,
 ): Promise<ShareResult> {
+  const hints = linkHints(request.hints ?? [], env)
+  if (hints.length > 0 && !hints.some(worksFromAfar))
+    onEvent({
+      type: 'warning',
+      message: 'the addresses in this link work on the local network only: this node knows of none that work from afar',
+    })
   onEvent({ type: 'progress', phase: 'scan', doneBytes: 0, totalBytes: null })
   const tree = await walkSources(request.paths, signal)
   for (const message of tree.warnings) onEvent({ type: 'warning', message })
@@ -107,7 +114,7 @@ async function writeShare(
   } finally {
     held?.release()
   }
-  return resultOf(written, { ...request, inPlace: record.inPlace }, tree, tally)
+  return resultOf(written, { ...request, inPlace: record.inPlace, hints }, tree, tally)
 }
 
 /** The record is saved once it is on disk where the files are; then what was stored of them goes. */
@@ -192,7 +199,7 @@ const recordOf = (written: WrittenShare, scope: ShareRecord['scope'], tree: Walk
 })
 
 async function resultOf(written: WrittenShare, request: ShareRequest, tree: WalkedTree, tally: Tally): Promise<ShareResult> {
-  const bare = { cid: written.cid, peers: [], vias: [] }
+  const bare = { cid: written.cid, peers: request.hints ?? [], vias: [] }
   const name = request.scope === 'public' ? tree.topNames[0] : undefined
   return {
     link: await formatLink(nodePrimitives, { ...bare, readKey: written.readKey, ...(name === undefined ? {} : { name }) }),

@@ -50,7 +50,9 @@ describe('the grammar of the command line', () => {
   })
 
   it('reads share with each scope', () => {
-    expect(callOf('share', 'a', 'b')).toEqual({ verb: 'share', paths: ['a', 'b'], scope: 'lineage', name: null, inPlace: false })
+    expect(callOf('share', 'a', 'b')).toEqual({ verb: 'share', paths: ['a', 'b'], scope: 'lineage', name: null, inPlace: false, hints: [] })
+    expect(callOf('share', 'a', '--hint')).toMatchObject({ paths: ['a'], hints: ['own'] })
+    expect(callOf('share', 'a', '--hint', '--hint', '/ip4/5.9.0.2/tcp/4801')).toMatchObject({ hints: ['own', '/ip4/5.9.0.2/tcp/4801'] })
     expect(callOf('share', 'a', '--fresh')).toMatchObject({ scope: 'fresh' })
     expect(callOf('share', 'a', '--public')).toMatchObject({ scope: 'public' })
     expect(callOf('share', 'a', '--node-scope')).toMatchObject({ scope: 'node' })

@@ -109,7 +109,7 @@ export class Hosts {
     const deleteLog = new DeleteLog({ dir: home, fs: diskFileSystem, log: silentLog })
     const budgets = await Budgets.open({ config: await loadConfig({ home, overrides: {} }), limiter, records, log: silentLog })
     const shared = { blocks, records, pool, sources, host, budgets, log: silentLog }
-    const parts = { ...shared, pins: new Pins(), keeping, deleteLog, damage }
+    const parts = { ...shared, pins: new Pins(), keeping, deleteLog, damage, addresses: () => stack.addresses() }
     const env: JobEnvironment = { ...parts, home, peerId: stack.peerId, nodeSecret: new Uint8Array(32), isOneShot: false }
     let stopping: Promise<void> | null = null
     const stop = (): Promise<void> => {
