@@ -25,6 +25,7 @@ import { sayLimitTable } from './limit-table.ts'
 import { monthFields, rateFields, sayLimits } from './limits.ts'
 import { cidOf, readLink } from './link-source.ts'
 import type { VerbCall } from './program.ts'
+import { reachFields } from './reach.ts'
 import type { Report } from './report.ts'
 import { runExport } from './transfer/verbs.ts'
 
@@ -291,6 +292,7 @@ const sayStatus = (status: StatusResult): string =>
     ['jobs', String(status.jobs)],
     ['connections', String(status.connections)],
     ...status.dht.map((dht, i): [string, string] => [i === 0 ? 'dht' : '', `${dht.name}: ${count(dht.peers, 'peer')}, ${dht.mode}`]),
+    ...reachFields(status.reach),
     ['traffic', `${formatBytes(status.bytesIn)} in, ${formatBytes(status.bytesOut)} out`],
     ...rateFields(status.rates),
     ...monthFields(status.rates),

@@ -12,6 +12,7 @@ import { gaugesOf } from './budgets/gauges.ts'
 import { LimitRegistry } from './budgets/limit-registry.ts'
 import { limitsResult } from './budgets/limits-result.ts'
 import { memoryShares } from './budgets/memory.ts'
+import { RelayLimits } from './budgets/relay-limits.ts'
 import type { Config } from './config.ts'
 import { JobError, type JobEvent, type LimitRow, type ShoalApi, type StatusResult, VERSION } from './control/api.ts'
 import { toJobError } from './control/job-error.ts'
@@ -125,6 +126,10 @@ export async function openNode(config: Config, options: NodeOptions): Promise<Sh
     budgets.onChange(apply)
     host.holdBack(budgets.held)
     budgets.onHold((held) => host.holdBack(held))
+    if (stack !== null) {
+      const relaying = new RelayLimits(budgets, limiter, (day, second) => stack.setRelayLimits(day, second))
+      undo.push(async () => relaying.stop())
+    }
     await host.start()
     const pins = new Pins()
     const keeping = await Keeping.open(parts.records)
@@ -460,6 +465,7 @@ class RunningNode implements ShoalNode {
       connections: this.#stack?.connections().length ?? 0,
       swarmPeers: links.length,
       dht: this.#stack?.dht() ?? [],
+      reach: this.#stack?.reach() ?? null,
       bytesIn: totals.bytesIn,
       bytesOut: totals.bytesOut,
       rates: limitsResult(this.#budgets, this.#limiter),

@@ -5,7 +5,7 @@
  */
 import { isAbsolute } from 'node:path'
 import { BUDGETS } from '../protocol/budget-limits.ts'
-import { HTTP, NETWORK, RATE } from '../protocol/limits.ts'
+import { HTTP, NETWORK, RATE, RELAY } from '../protocol/limits.ts'
 import { isPeerAddress } from '../protocol/peer-address.ts'
 import { isCap } from '../protocol/wire/rate-queue.ts'
 import { DAYS, parseTime, type ScheduleEntry } from './budgets/schedule.ts'
@@ -48,6 +48,8 @@ export interface Settings {
   pinnedBytes: number | null
   /** Disk for blocks that were fetched and are kept only as long as there is room; null: no end. */
   cachedBytes: number | null
+  /** What is passed on for others in a day while anybody can reach this node, both ways together; 0: nothing. */
+  relayBytesPerDay: number
   /** Free space that is always left on a disk that is written to; null: the larger of 1 GiB and 2 %, but never more than 10 %. */
   freeBytesKept: number | null
   /** Limits by neighbourhood count loopback and private addresses too: for tests with many peers on one machine. */
@@ -70,6 +72,7 @@ export const RUNNING_SETTINGS = [
   'memoryBytes',
   'pinnedBytes',
   'cachedBytes',
+  'relayBytesPerDay',
   'freeBytesKept',
 ] as const satisfies SettingName[]
 
@@ -99,6 +102,7 @@ export const DEFAULTS: Readonly<Settings> = Object.freeze({
   memoryBytes: BUDGETS.memoryBytes,
   pinnedBytes: null,
   cachedBytes: BUDGETS.cachedBytes,
+  relayBytesPerDay: RELAY.bytesPerDay,
   freeBytesKept: null,
   groupPrivate: false,
 })
@@ -203,6 +207,7 @@ const CHECKS: Record<SettingName, Check> = {
   memoryBytes: whole(BUDGETS.memoryBytesMin, BUDGETS.memoryBytesMax),
   pinnedBytes: bytesOrNull(0),
   cachedBytes: bytesOrNull(0),
+  relayBytesPerDay: whole(0, BYTES_MAX),
   freeBytesKept: bytesOrNull(0),
   groupPrivate: flag,
 }

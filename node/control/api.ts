@@ -7,6 +7,7 @@
 import { EXIT, FORMAT_CODES } from '../../protocol/errors.ts'
 import type { LogLevel } from '../log.ts'
 import type { HomeBundle } from './bundle.ts'
+import type { ReachResult } from './reach-result.ts'
 
 /** The version of Shoal; equal to the one in package.json (test/tidy.test.ts). */
 export const VERSION = '0.1.0'
@@ -244,6 +245,7 @@ export interface LimitSettings {
   memoryBytes: number
   pinnedBytes: number | null
   cachedBytes: number | null
+  relayBytesPerDay: number
   freeBytesKept: number | null
 }
 
@@ -333,6 +335,8 @@ export interface StatusResult {
   /** Sessions with peers of a share. */
   swarmPeers: number
   dht: { name: string; peers: number; mode: 'client' | 'server' }[]
+  /** Null without a network. */
+  reach: ReachResult | null
   bytesIn: number
   bytesOut: number
   rates: LimitsResult

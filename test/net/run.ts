@@ -4,9 +4,11 @@
  */
 import { whyNoBed } from './bed.ts'
 import { lan } from './lan.ts'
+import { matrix } from './matrix.ts'
+import { relaying } from './relaying.ts'
 import { Stage, type Story } from './stage.ts'
 
-const STORIES: readonly Story[] = [lan]
+const STORIES: readonly Story[] = [lan, matrix, relaying]
 
 const say = (text: string): void => void process.stdout.write(`${text}\n`)
 
