@@ -19,6 +19,7 @@ import { FrameStream } from './frame-stream.ts'
 import { Gater } from './gater.ts'
 import { KnownPeers } from './known-peers.ts'
 import { createNode } from './libp2p-node.ts'
+import { keepPorts, withKeptPorts } from './listen-ports.ts'
 import { ownSubnets } from './local-network.ts'
 import { Neighbours } from './neighbours.ts'
 import { asError, asNetworkError, NetworkError } from './network-error.ts'
@@ -122,11 +123,12 @@ export async function createStack(options: StackOptions): Promise<Stack> {
   const isLoopbackFar = options.isLoopbackFar === true
   const reach = await Reachability.open({ swarmProtocol: plan.swarmProtocol, dhts, budget, log, hit, now, isLoopbackFar })
   gater.hooks.denyInboundRelayReservation = (peer) => reach.deniesReservation(peer)
+  const listen = await withKeptPorts(options.listen, datastore, log)
   const node = await createNode({
     limits,
     privateKey,
     plan,
-    listen: options.listen,
+    listen,
     mdns: options.mdns,
     datastore,
     budget,
@@ -149,6 +151,7 @@ export async function createStack(options: StackOptions): Promise<Stack> {
       cause,
     })
   }
+  await keepPorts(options.listen, reach.listening(), datastore, log)
   await reach.start(node, (peer, signal) => node.services.ping.ping(peer, { signal }))
   const own = new OwnAddresses({ node, datastore, log })
   return new NodeStack({ node, limits, plan, dhts, budget, gater, known, own, neighbours, entrances, reach, log })

@@ -114,6 +114,11 @@ export class Reachability {
     this.#look()
   }
 
+  /** Where the node listens, whoever may know it. */
+  listening(): Multiaddr[] {
+    return this.#components?.transportManager.getAddrs() ?? []
+  }
+
   status(): ReachStatus {
     const { isOpen, hasCheckers, addresses } = this.#machine
     const relays = this.#finder?.relays ?? []
