@@ -250,6 +250,7 @@ async function openStack(config: Config, parts: StorageParts, log: Log, hit: Hit
     listen: config.listen,
     bootstrap: config.bootstrap,
     mdns: config.mdns,
+    portMapping: config.portMapping,
     datastore: parts.records.datastore(),
     log,
     groupPrivate: config.groupPrivate,

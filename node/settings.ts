@@ -19,6 +19,8 @@ export interface Settings {
   /** Multiaddrs, ending in /p2p/ID, of the peers that a node asks first. */
   bootstrap: string[]
   mdns: boolean
+  /** Ask the router to pass a port on to this node. */
+  portMapping: boolean
   /** Peer exchange: tell peers of others, and try those that they tell of. */
   pex: boolean
   /** One record in the DHT for each share, or for small shares one for each block as well. */
@@ -85,6 +87,7 @@ export const DEFAULTS: Readonly<Settings> = Object.freeze({
   listen: ['/ip4/0.0.0.0/tcp/0', '/ip6/::/tcp/0'],
   bootstrap: [],
   mdns: true,
+  portMapping: true,
   pex: true,
   announce: 'share',
   http: null,
@@ -187,6 +190,7 @@ const CHECKS: Record<SettingName, Check> = {
   listen: addresses(() => true, 'multiaddrs like "/ip4/0.0.0.0/tcp/4801"'),
   bootstrap: addresses(isPeerAddress, 'multiaddrs that end in /p2p/ and a peer id'),
   mdns: flag,
+  portMapping: flag,
   pex: flag,
   announce: oneOf('share', 'blocks'),
   http: must((value) => value === null || isWhole(value, 0, 65_535), 'null or a port from 0 to 65535'),

@@ -87,3 +87,24 @@ export const RELAY = {
   /** Addresses of one relay that are announced. */
   addressesMax: 2,
 } as const
+
+/** Asking a router to pass a port on. */
+export const MAPPING = {
+  /** Own addresses that are tried, each a network of its own. */
+  hostsMax: 4,
+  gatewaysMax: 4,
+  /** Routers answer within the two seconds that they are given. */
+  searchMs: 3_000,
+  requestMs: 5_000,
+  /** A NAT-PMP datagram is sent again after so long. */
+  datagramMs: 500,
+  answerBytesMax: 64 * KIB,
+  /** Services in the description of a router that are looked at. */
+  servicesMax: 32,
+  /** Some routers take no lease without an end, others none of more than an hour. */
+  leaseSeconds: 3_600,
+  /** Ports outside that are tried, when other computers of the home have the first ones. */
+  portTriesMax: 3,
+  portStep: 1,
+  retryMs: 1_200_000,
+} as const

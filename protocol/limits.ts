@@ -4,7 +4,7 @@
  * One module, so that a reader can check that each queue, wait, map and message has an upper bound. Constants of the format itself
  * (block size, widths) stand in the first group and are fixed by protocol/README.md; the others may be tuned.
  */
-export { CHECKING, REACH, RELAY } from './limits-reach.ts'
+export { CHECKING, MAPPING, REACH, RELAY } from './limits-reach.ts'
 export { SOURCES } from './limits-sources.ts'
 
 const KIB = 1024

@@ -15,6 +15,7 @@ import { endpointOf, peerIn } from './addresses.ts'
 import { ConnectionLimits } from './connection-limits.ts'
 import { DhtSet, type FoundPeer } from './dht.ts'
 import { DialBudget } from './dial-budget.ts'
+import { isNear } from './dial-order.ts'
 import { FrameStream } from './frame-stream.ts'
 import { Gater } from './gater.ts'
 import { KnownPeers } from './known-peers.ts'
@@ -40,6 +41,8 @@ export interface StackOptions {
   listen: string[]
   bootstrap: string[]
   mdns: boolean
+  /** Ask the router to pass a port on. Left out: no. */
+  portMapping?: boolean
   datastore: Datastore
   log: Log
   /** Count loopback and private addresses per IP group too (tests). */
@@ -153,6 +156,7 @@ export async function createStack(options: StackOptions): Promise<Stack> {
   }
   await keepPorts(options.listen, reach.listening(), datastore, log)
   await reach.start(node, (peer, signal) => node.services.ping.ping(peer, { signal }))
+  if (options.portMapping === true) reach.mapPorts()
   const own = new OwnAddresses({ node, datastore, log })
   return new NodeStack({ node, limits, plan, dhts, budget, gater, known, own, neighbours, entrances, reach, log })
 }
@@ -353,10 +357,10 @@ class NodeStack implements Stack {
     const open = node.getConnections(peerId).filter(({ status }) => status === 'open')
     const direct = open.find((connection) => !isRelayed(connection))
     if (direct !== undefined) return direct
-    // Over a relay, and no other way is offered.
-    if (open[0] !== undefined && target.addresses.every((address) => address.includes('/p2p-circuit'))) return open[0]
     const addresses = target.addresses.slice(0, WIRE.addressesPerPeerMax).flatMap((text) => parseQuietly(text, target.peerId))
     if (addresses.length === 0) throw new NetworkError('BAD_ADDRESS', 'no address of this peer can be used')
+    // Over a relay, and no better way is offered.
+    if (open[0] !== undefined && !addresses.some(isNear)) return open[0]
     if (target.isGiven === true) this.trustAddresses(target)
     const refusals = addresses.map((address) => budget.refusal(address))
     if (refusals.every((refusal) => refusal !== null)) throw new NetworkError('BUDGET', `not dialled: ${refusals[0]}`)

@@ -28,6 +28,8 @@ export type ReachEvent =
   | { type: 'checkerGone'; peer: string }
   /** What came of a check. 'refused': the peer did not try, or says nothing that counts. */
   | { type: 'answered'; peer: string; address: string; outcome: CheckOutcome }
+  /** Something has changed for an address: what is known of it is found out anew, and what is under way says nothing. */
+  | { type: 'changed'; address: string }
   | { type: 'tick' }
 
 export type CheckOutcome = 'reached' | 'failed' | 'refused'
@@ -81,6 +83,7 @@ export class Reach {
     if (event.type === 'addresses') this.#set(event.addresses, now, actions)
     else if (event.type === 'checker') this.#add(event.peer, event.group, now)
     else if (event.type === 'checkerGone') this.#checkers.delete(event.peer)
+    else if (event.type === 'changed') this.#doubt(event.address, now)
     else if (event.type === 'answered') this.#take(event, now, actions)
     for (const [address, entry] of this.#entries) this.#goOn(address, entry, now, actions)
     this.#wantRelays(now, actions)
@@ -132,6 +135,13 @@ export class Reach {
     if (this.#checkers.size >= this.#limits.checkersMax && !this.#checkers.has(peer)) return
     this.#checkers.set(peer, group)
     this.#firstCheckerMs ??= now
+  }
+
+  #doubt(address: string, now: number): void {
+    const entry = this.#entries.get(address)
+    if (entry === undefined) return
+    entry.checking = null
+    entry.againMs = now
   }
 
   #take(event: Extract<ReachEvent, { type: 'answered' }>, now: number, actions: ReachAction[]): void {

@@ -100,6 +100,11 @@ export class Bed {
     return this.#machine(name).address
   }
 
+  /** The device by which a machine is plugged in. */
+  deviceOf(name: string): string {
+    return this.#machine(name).device
+  }
+
   /** Puts a command into a machine. */
   prefix(name: string): string[] {
     return ['ip', 'netns', 'exec', this.#machine(name).namespace]

@@ -83,6 +83,14 @@ describe('who can reach this node', () => {
     )
   })
 
+  it('is asked again at once when something has changed, and what was under way says nothing', () => {
+    const bench = benchWith(TOLD, false)
+    bench.answers(TOLD, 'failed', 'p', 'q')
+    expect(bench.feed({ type: 'changed', address: TOLD })).toContainEqual({ type: 'check', peer: 'p', address: TOLD })
+    expect(bench.feed({ type: 'changed', address: TOLD })).toContainEqual({ type: 'check', peer: 'p', address: TOLD })
+    expect(bench.answers(TOLD, 'reached', 'p', 'q')).toContainEqual({ type: 'open', address: TOLD, isOwn: false })
+  })
+
   it('what was open is closed when it is not reached any more, and when it is no address of ours any more', () => {
     for (const isGone of [false, true]) {
       const bench = benchWith(OWN, true)
@@ -119,6 +127,7 @@ describe('who can reach this node', () => {
     const event: fc.Arbitrary<ReachEvent> = fc.oneof(
       fc.record({ type: fc.constant('checker' as const), peer, group: fc.integer({ min: 0, max: 9 }).map(String) }),
       fc.record({ type: fc.constant('checkerGone' as const), peer }),
+      fc.record({ type: fc.constant('changed' as const), address }),
       fc.record({
         type: fc.constant('answered' as const),
         ...{ peer, address, outcome: fc.constantFrom<CheckOutcome>('reached', 'failed', 'refused') },

@@ -3,6 +3,7 @@
  * and takes places at relays while none is. A node that anybody can reach relays for others and says so in the DHT.
  */
 import { createHash } from 'node:crypto'
+import { isIPv4 } from 'node:net'
 import type { CircuitRelayServerComponents, CircuitRelayService } from '@libp2p/circuit-relay-v2'
 import type { Connection, IdentifyResult, Libp2p, PeerId } from '@libp2p/interface'
 import { peerIdFromString } from '@libp2p/peer-id'
@@ -15,6 +16,8 @@ import { endpointOf } from '../addresses.ts'
 import type { DhtSet } from '../dht.ts'
 import type { DialBudget } from '../dial-budget.ts'
 import { asError } from '../network-error.ts'
+import type { Mapping } from '../port-mapping/igd.ts'
+import { PortMapper } from '../port-mapping/port-mapper.ts'
 import { DIAL_REQUEST, DialBack } from './dial-back.ts'
 import { Far } from './far.ts'
 import { type Codecs, loadCodecs } from './messages.ts'
@@ -67,6 +70,9 @@ export class Reachability {
   #finder: RelayFinder | null = null
   #checks: DialBack | null = null
   #relayed: Multiaddr[] = []
+  #mapper: PortMapper | null = null
+  /** What the router says it passes on. */
+  #mapping: Mapping | null = null
   #timer: NodeJS.Timeout | undefined
   #looks: NodeJS.Timeout | undefined
   #announcing: NodeJS.Timeout | undefined
@@ -112,6 +118,20 @@ export class Reachability {
     node.addEventListener('self:peer:update', this.#look)
     this.#looks = setInterval(this.#look, REACH.lookMs).unref()
     this.#look()
+  }
+
+  /** Asks the router to pass a port on, from now on. What it says is checked like any other address. */
+  mapPorts(): void {
+    const port = (): number | null => this.#listeningPorts()[0] ?? null
+    const onChange = (mapping: Mapping | null): void => {
+      const isSame = mapping?.host === this.#mapping?.host && mapping?.port === this.#mapping?.port
+      this.#mapping = mapping
+      this.#look()
+      // The address may be known already, as one that nobody reaches.
+      if (!isSame) for (const address of this.#mapped()) this.#feed({ type: 'changed', address })
+    }
+    this.#mapper = new PortMapper({ log: this.#init.log, port, onChange })
+    this.#mapper.start()
   }
 
   /** Where the node listens, whoever may know it. */
@@ -174,6 +194,7 @@ export class Reachability {
     this.#node?.removeEventListener('peer:identify', this.#identified)
     this.#node?.removeEventListener('peer:disconnect', this.#gone)
     this.#node?.removeEventListener('self:peer:update', this.#look)
+    await this.#mapper?.stop()
     await this.#finder?.stop()
     await this.#relay?.stop()
     await Promise.all(this.#tasks)
@@ -251,19 +272,33 @@ export class Reachability {
 
   readonly #look = (): void => {
     if (this.#components === null || this.#stopped.signal.aborted) return
-    const { addressManager, transportManager } = this.#components
+    const { addressManager } = this.#components
     const own = addressManager
       .getAddressesWithMetadata()
       .filter(({ type, multiaddr: address }) => type === 'transport' && this.#far.endpoint(address) !== null)
       .map(({ multiaddr: address }) => plain(address))
-    const ports = transportManager.getAddrs().flatMap((address) => {
-      const endpoint = endpointOf(address)
-      return endpoint?.kind === 'ip4' && !endpoint.isRelayed && endpoint.port > 0 ? [endpoint.port] : []
-    })
-    const told = [...this.#observed].flatMap((host) => [...new Set(ports)].map((port) => `/ip4/${host}/tcp/${port}`))
+    const ports = this.#listeningPorts()
+    const told = [...this.#mapped(), ...[...this.#observed].flatMap((host) => ports.map((port) => `/ip4/${host}/tcp/${port}`))]
     const addresses = [...own.map((address) => ({ address, isOwn: true })), ...told.map((address) => ({ address, isOwn: false }))]
     const unique = new Map(addresses.reverse().map((entry) => [entry.address, entry]))
     this.#feed({ type: 'addresses', addresses: [...unique.values()].reverse() })
+  }
+
+  /** IPv4 and TCP, each once. */
+  #listeningPorts(): number[] {
+    const ports = this.listening().flatMap((address) => {
+      const endpoint = endpointOf(address)
+      return endpoint?.kind === 'ip4' && !endpoint.isRelayed && endpoint.port > 0 ? [endpoint.port] : []
+    })
+    return [...new Set(ports)]
+  }
+
+  /** A router behind another router says that its address is a private one: that is none for others. */
+  #mapped(): string[] {
+    const mapping = this.#mapping
+    if (mapping === null || !isIPv4(mapping.host)) return []
+    const address = `/ip4/${mapping.host}/tcp/${mapping.port}`
+    return this.#far.endpoint(multiaddr(address)) === null ? [] : [address]
   }
 
   #announceRelayed(addresses: Multiaddr[]): void {
