@@ -21,6 +21,7 @@ interface Options {
   pinned?: { bytes: number | null }
   cached?: { bytes: number | null }
   free?: { bytes: number | null }
+  relay?: { bytes: number | null }
   reset?: true
   save?: true
 }
@@ -48,6 +49,7 @@ export function addLimits(program: Command, found: (request: LimitsRequest) => v
     .addOption(size('--pinned <size>', 'disk for what is shared and seeded; "none": no end'))
     .addOption(size('--cached <size>', 'disk for blocks that are kept as long as there is room'))
     .addOption(size('--free <size>', 'free space that is always left; "auto": the larger of 1 GiB and 2 %', 'auto'))
+    .addOption(size('--relay <size>', 'passed on for others in a day, as 4GiB; "none": nothing'))
     .option('--reset', 'forget what was changed, and read the config file again')
     .option('--save', 'write it into the config file; with --reset, take all limits but the schedule out of it')
     .addHelpText(
@@ -72,6 +74,7 @@ function settingsOf(options: Options): Partial<LimitSettings> {
     ...(memory?.bytes !== undefined && { memoryBytes: memory.bytes }),
     ...(options.pinned && { pinnedBytes: options.pinned.bytes }),
     ...(options.cached && { cachedBytes: options.cached.bytes }),
+    ...(options.relay && { relayBytesPerDay: options.relay.bytes ?? 0 }),
     ...(options.free && { freeBytesKept: options.free.bytes }),
   }
 }
@@ -129,6 +132,7 @@ export function sayLimits(result: LimitsResult): string {
     ['memory', `${formatBytes(settings.memoryBytes)} for blocks on their way`],
     ['pinned', bytes(settings.pinnedBytes, 'no end')],
     ['cached', bytes(settings.cachedBytes, 'no end')],
+    ['relayed', settings.relayBytesPerDay === 0 ? 'nothing' : `at most ${formatBytes(settings.relayBytesPerDay)} a day for others`],
     ['left free', bytes(settings.freeBytesKept, 'the larger of 1 GiB and 2 % of the disk')],
     ...(untilStop.length > 0 ? [['until it stops', untilStop.join(', ')] as [string, string]] : []),
   ])

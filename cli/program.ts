@@ -4,7 +4,7 @@
  * Help and usage errors are returned as text, so that the caller decides where they go.
  */
 import { Command, CommanderError, Option } from 'commander'
-import { type ByteRange, JobError, type LimitsRequest, type ShareRequest, VERSION } from '../node/control/api.ts'
+import { type ByteRange, JobError, type LimitsRequest, OWN_HINT, type ShareRequest, VERSION } from '../node/control/api.ts'
 import { LOG_LEVELS, type LogLevel } from '../node/log.ts'
 import { EXIT } from '../protocol/errors.ts'
 import { parseDuration } from './duration.ts'
@@ -37,7 +37,15 @@ export type VerbCall =
   | { verb: 'status'; isLimits: boolean }
   | { verb: 'peers' | 'id' | 'stop' }
   | { verb: 'limits'; request: LimitsRequest }
-  | { verb: 'share'; paths: string[]; scope: ShareRequest['scope']; name: string | null; inPlace: boolean; replaces: boolean }
+  | {
+      verb: 'share'
+      paths: string[]
+      scope: ShareRequest['scope']
+      name: string | null
+      inPlace: boolean
+      replaces: boolean
+      hints: string[]
+    }
   | {
       verb: 'get'
       link: LinkSource
@@ -78,6 +86,14 @@ const readCap = (text: string): { cap: number | null } => ({ cap: parseRate(text
 function readPort(text: string): number {
   if (!/^\d{1,5}$/.test(text) || Number(text) > 65_535) throw new JobError('USAGE', '--http is a port from 0 to 65535')
   return Number(text)
+}
+
+/** An address of a machine, as a path hardly ever looks. */
+const ADDRESS = /^\/(ip4|ip6|dns[46]?|dnsaddr)\//
+function collectHint(value: string, before: string[] | undefined): string[] {
+  if (value !== OWN_HINT && !ADDRESS.test(value))
+    throw new JobError('USAGE', '--hint takes an address like /ip4/5.9.0.2/tcp/4801; for those of this node write it behind the paths')
+  return collect(value, before)
 }
 
 const NO_VERB = 'it was not said what to do: share, get, seed, …'
@@ -193,6 +209,16 @@ function grammar(found: (call: VerbCall) => void): Command {
   return program
 }
 
+interface ShareOptions {
+  public?: true
+  fresh?: true
+  nodeScope?: true
+  name?: string
+  inPlace?: true
+  replace?: true
+  hint?: string[]
+}
+
 function addShare(program: Command, found: (call: VerbCall) => void): void {
   program
     .command('share')
@@ -211,24 +237,24 @@ function addShare(program: Command, found: (call: VerbCall) => void): void {
         'nodeScope',
       ]),
     )
-    .option('--name <name>', 'name the lineage: the same name gives versions of one share, wherever the files are')
-    .addHelpText('after', '\nExamples: shoal share photos notes.txt | shoal share --in-place films')
-    .action(
-      (paths: string[], options: { public?: true; fresh?: true; nodeScope?: true; name?: string; inPlace?: true; replace?: true }) => {
-        // An empty path would be the current folder, which nobody means who writes "$UNSET".
-        if (paths.includes('')) throw new JobError('USAGE', 'an empty path was given')
-        if (options.name === '') throw new JobError('USAGE', '--name is empty')
-        const scope = options.public ? 'public' : options.fresh ? 'fresh' : options.nodeScope ? 'node' : 'lineage'
-        found({
-          verb: 'share',
-          paths,
-          scope,
-          name: options.name ?? null,
-          inPlace: options.inPlace ?? false,
-          replaces: options.replace ?? false,
-        })
-      },
+    .addOption(
+      new Option(
+        '--hint [address]',
+        'write an address into the link, by default those of this node, so that it is found at once (repeatable)',
+      )
+        .preset(OWN_HINT)
+        .argParser(collectHint),
     )
+    .option('--name <name>', 'name the lineage: the same name gives versions of one share, wherever the files are')
+    .addHelpText('after', '\nExamples: shoal share photos notes.txt | shoal share --in-place films | shoal share photos --hint')
+    .action((paths: string[], options: ShareOptions) => {
+      // An empty path would be the current folder, which nobody means who writes "$UNSET".
+      if (paths.includes('')) throw new JobError('USAGE', 'an empty path was given')
+      if (options.name === '') throw new JobError('USAGE', '--name is empty')
+      const scope = options.public ? 'public' : options.fresh ? 'fresh' : options.nodeScope ? 'node' : 'lineage'
+      const { name = null, inPlace = false, replace: replaces = false, hint: hints = [] } = options
+      found({ verb: 'share', paths, scope, name, inPlace, replaces, hints })
+    })
 }
 
 interface LinkOptions {

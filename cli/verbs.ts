@@ -24,6 +24,7 @@ import { sayLimitTable } from './limit-table.ts'
 import { monthFields, rateFields, sayLimits } from './limits.ts'
 import { cidOf, readLink } from './link-source.ts'
 import type { VerbCall } from './program.ts'
+import { reachFields } from './reach.ts'
 import type { Report } from './report.ts'
 import { runExport } from './transfer/verbs.ts'
 
@@ -59,8 +60,9 @@ type Of<V extends VerbCall['verb']> = Extract<VerbCall, { verb: V }>
 
 async function share(call: Of<'share'>, { api, io, report, signal }: Setting): Promise<number> {
   const paths = call.paths.map((path) => resolve(io.cwd, path))
-  const { scope, name, inPlace, replaces } = call
-  const result = await api.share({ paths, scope, name, inPlace, replaces }, report.onEvent, signal)
+  const { scope, name, inPlace, replaces, hints } = call
+  const request = { paths, scope, name, inPlace, replaces, ...(hints.length > 0 ? { hints } : {}) }
+  const result = await api.share(request, report.onEvent, signal)
   for (const warning of result.warnings) report.warn(warning)
   await report.answer(result, `${result.link}\n`)
   sayShared(result, report)
@@ -300,6 +302,7 @@ const sayStatus = (status: StatusResult): string =>
     ['jobs', String(status.jobs)],
     ['connections', String(status.connections)],
     ...status.dht.map((dht, i): [string, string] => [i === 0 ? 'dht' : '', `${dht.name}: ${count(dht.peers, 'peer')}, ${dht.mode}`]),
+    ...reachFields(status.reach),
     ['traffic', `${formatBytes(status.bytesIn)} in, ${formatBytes(status.bytesOut)} out`],
     ...rateFields(status.rates),
     ...monthFields(status.rates),

@@ -31,7 +31,15 @@ export async function loadConfig(init: { home: string; overrides: ConfigOverride
   const settings: Settings = { ...DEFAULTS, ...fromFile, ...given }
   // On a network of its own a node calls out only when it was told to.
   const mdns = given.mdns ?? fromFile.mdns ?? settings.network === null
-  return Object.freeze({ ...settings, mdns, schedule: scheduleBeside(settings, given), home, given: Object.freeze({ ...given }) })
+  const portMapping = given.portMapping ?? fromFile.portMapping ?? settings.network === null
+  return Object.freeze({
+    ...settings,
+    mdns,
+    portMapping,
+    schedule: scheduleBeside(settings, given),
+    home,
+    given: Object.freeze({ ...given }),
+  })
 }
 
 /** A cap that the command line gives holds at all times. */

@@ -12,6 +12,7 @@ import { gaugesOf } from './budgets/gauges.ts'
 import { LimitRegistry } from './budgets/limit-registry.ts'
 import { limitsResult } from './budgets/limits-result.ts'
 import { memoryShares } from './budgets/memory.ts'
+import { RelayLimits } from './budgets/relay-limits.ts'
 import type { Config } from './config.ts'
 import { JobError, type JobEvent, type LimitRow, type ShoalApi, type StatusResult, VERSION } from './control/api.ts'
 import { toJobError } from './control/job-error.ts'
@@ -126,13 +127,19 @@ export async function openNode(config: Config, options: NodeOptions): Promise<Sh
     budgets.onChange(apply)
     host.holdBack(budgets.held)
     budgets.onHold((held) => host.holdBack(held))
+    if (stack !== null) {
+      const relaying = new RelayLimits(budgets, limiter, (day, second) => stack.setRelayLimits(day, second))
+      undo.push(async () => relaying.stop())
+    }
     await host.start()
     const pins = new Pins()
     const keeping = await Keeping.open(parts.records)
     const damage = new Damage({ blocks: parts.blocks, records: parts.records, keeping, host, log })
     undo.push(() => damage.stop())
+    const addresses = (): string[] => stack?.addresses() ?? []
     const store: StoreEnvironment = {
-      ...{ ...parts, pins, keeping, damage, budgets, home: config.home, peerId: identity.text, host, log, isOneShot: options.oneShot },
+      ...{ ...parts, pins, keeping, damage, budgets, home: config.home, peerId: identity.text, addresses, host, log },
+      isOneShot: options.oneShot,
     }
     const env: JobEnvironment = { ...store, cache: new DiskCache(store) }
     const resumed = new ResumedSeeds(env)
@@ -240,6 +247,7 @@ async function openStack(config: Config, parts: StorageParts, log: Log, hit: Hit
     listen: config.listen,
     bootstrap: config.bootstrap,
     mdns: config.mdns,
+    portMapping: config.portMapping,
     datastore: parts.records.datastore(),
     log,
     groupPrivate: config.groupPrivate,
@@ -461,6 +469,7 @@ class RunningNode implements ShoalNode {
       connections: this.#stack?.connections().length ?? 0,
       swarmPeers: links.length,
       dht: this.#stack?.dht() ?? [],
+      reach: this.#stack?.reach() ?? null,
       bytesIn: totals.bytesIn,
       bytesOut: totals.bytesOut,
       rates: limitsResult(this.#budgets, this.#limiter),

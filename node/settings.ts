@@ -5,7 +5,7 @@
  */
 import { isAbsolute } from 'node:path'
 import { BUDGETS } from '../protocol/budget-limits.ts'
-import { HTTP, NETWORK, RATE } from '../protocol/limits.ts'
+import { HTTP, NETWORK, RATE, RELAY } from '../protocol/limits.ts'
 import { isPeerAddress } from '../protocol/peer-address.ts'
 import { isCap } from '../protocol/wire/rate-queue.ts'
 import { DAYS, parseTime, type ScheduleEntry } from './budgets/schedule.ts'
@@ -19,6 +19,8 @@ export interface Settings {
   /** Multiaddrs, ending in /p2p/ID, of the peers that a node asks first. */
   bootstrap: string[]
   mdns: boolean
+  /** Ask the router to pass a port on to this node. */
+  portMapping: boolean
   /** Peer exchange: tell peers of others, and try those that they tell of. */
   pex: boolean
   /** One record in the DHT for each share, or for small shares one for each block as well. */
@@ -48,6 +50,8 @@ export interface Settings {
   pinnedBytes: number | null
   /** Disk for blocks that were fetched and are kept only as long as there is room; null: no end. */
   cachedBytes: number | null
+  /** What is passed on for others in a day while anybody can reach this node, both ways together; 0: nothing. */
+  relayBytesPerDay: number
   /** Free space that is always left on a disk that is written to; null: the larger of 1 GiB and 2 %, but never more than 10 %. */
   freeBytesKept: number | null
   /** Limits by neighbourhood count loopback and private addresses too: for tests with many peers on one machine. */
@@ -70,6 +74,7 @@ export const RUNNING_SETTINGS = [
   'memoryBytes',
   'pinnedBytes',
   'cachedBytes',
+  'relayBytesPerDay',
   'freeBytesKept',
 ] as const satisfies SettingName[]
 
@@ -82,6 +87,7 @@ export const DEFAULTS: Readonly<Settings> = Object.freeze({
   listen: ['/ip4/0.0.0.0/tcp/0', '/ip6/::/tcp/0'],
   bootstrap: [],
   mdns: true,
+  portMapping: true,
   pex: true,
   announce: 'share',
   http: null,
@@ -99,6 +105,7 @@ export const DEFAULTS: Readonly<Settings> = Object.freeze({
   memoryBytes: BUDGETS.memoryBytes,
   pinnedBytes: null,
   cachedBytes: BUDGETS.cachedBytes,
+  relayBytesPerDay: RELAY.bytesPerDay,
   freeBytesKept: null,
   groupPrivate: false,
 })
@@ -183,6 +190,7 @@ const CHECKS: Record<SettingName, Check> = {
   listen: addresses(() => true, 'multiaddrs like "/ip4/0.0.0.0/tcp/4801"'),
   bootstrap: addresses(isPeerAddress, 'multiaddrs that end in /p2p/ and a peer id'),
   mdns: flag,
+  portMapping: flag,
   pex: flag,
   announce: oneOf('share', 'blocks'),
   http: must((value) => value === null || isWhole(value, 0, 65_535), 'null or a port from 0 to 65535'),
@@ -203,6 +211,7 @@ const CHECKS: Record<SettingName, Check> = {
   memoryBytes: whole(BUDGETS.memoryBytesMin, BUDGETS.memoryBytesMax),
   pinnedBytes: bytesOrNull(0),
   cachedBytes: bytesOrNull(0),
+  relayBytesPerDay: whole(0, BYTES_MAX),
   freeBytesKept: bytesOrNull(0),
   groupPrivate: flag,
 }

@@ -5,7 +5,7 @@
  * The values stand in limits.ts; what the user set instead is told by the node.
  */
 import { BUDGETS } from './budget-limits.ts'
-import { CONTROL, FORMAT, NETWORK, NODE, SCORE, SHARING, STORAGE, SWARM, UPLOAD, WIRE } from './limits.ts'
+import { CHECKING, CONTROL, FORMAT, NETWORK, NODE, RELAY, SCORE, SHARING, STORAGE, SWARM, UPLOAD, WIRE } from './limits.ts'
 
 export interface LimitDeclaration {
   /** Null: none until the user sets one. */
@@ -68,6 +68,11 @@ export const LIMITS = {
   dialsPerHost: counted(NETWORK.dialsPerHostPerMinuteMax, 'a minute', 'dials to one host'),
   dialsPerSubnet: counted(NETWORK.dialsPerSubnetPerMinuteMax, 'a minute', 'dials to one neighbourhood'),
   dialsBackground: counted(NETWORK.dialsBackgroundPerMinuteMax, 'a minute', "dials for the DHT's own upkeep"),
+  // Finding out who can reach whom, and relaying.
+  checks: counted(CHECKING.perMinuteMax, 'a minute', 'peers that are dialled back to tell who can reach them'),
+  relayedPeers: constant(RELAY.peersMax, '', 'peers that may be reached through this node'),
+  circuits: counted(RELAY.circuitsMax, '', 'connections that are passed on'),
+  relayedBytes: counted(RELAY.bytesPerDay, 'bytes', 'passed on for others in a day'),
   // This machine.
   jobs: counted(NODE.jobsMax, '', 'jobs'),
   controlConnections: counted(CONTROL.connectionsMax, '', 'connections to the local API'),

@@ -4,6 +4,7 @@
  * One module, so that a reader can check that each queue, wait, map and message has an upper bound. Constants of the format itself
  * (block size, widths) stand in the first group and are fixed by protocol/README.md; the others may be tuned.
  */
+export { CHECKING, MAPPING, REACH, RELAY } from './limits-reach.ts'
 export { SOURCES } from './limits-sources.ts'
 
 const KIB = 1024
@@ -308,6 +309,8 @@ export const NETWORK = {
   listenAddressesMax: 32,
   /** Changes of our own addresses within this time count as one. */
   ownAddressesMs: 60_000,
+  /** The first one that is of use from afar is told sooner: others may come with it. */
+  firstAddressMs: 500,
   /** Peers met before and dialled at start. */
   rememberedPeersMax: 256,
   rememberedDialsAtOnceMax: 8,

@@ -77,6 +77,8 @@ const LIBP2P_FACTORIES = [
   '@libp2p/kad-dht',
   '@libp2p/identify',
   '@libp2p/ping',
+  '@libp2p/circuit-relay-v2',
+  '@libp2p/autonat-v2',
   '@chainsafe/libp2p-noise',
   '@chainsafe/libp2p-yamux',
 ]
@@ -139,6 +141,7 @@ describe('who may import whom', () => {
       'cli',
       'node/control/api.ts',
       'node/control/client.ts',
+      'node/control/reach-result.ts',
       'node/config.ts',
       'node/paths.ts',
       'node/log.ts',

@@ -150,6 +150,8 @@ function checkPorts({ takenPorts, status }: Facts): Finding {
 /** A guess: an address that the world can dial, or a stranger who did. */
 function checkReach({ peers }: Facts, status: StatusResult): Finding {
   const say = finding('reach')
+  const kind = status.reach?.kind
+  if (kind === 'relayed') return say('ok', 'others reach this node through a relay: its router lets nobody in')
   const open = status.addresses.filter(isPublic)
   if (open.length > 0) return say('ok', `the world can dial ${open.length === 1 ? 'an address' : `${open.length} addresses`} of this node`)
   if (peers.some(({ direction, address }) => direction === 'inbound' && isPublic(address)))

@@ -41,6 +41,9 @@ export function gaugesOf(parts: {
     memory: { value: () => current.memoryBytes, used: () => uploads.usedBytes + credit.usedBytes },
     pinned: { value: () => current.pinnedBytes, used: () => disk.pinnedBytes },
     cached: { value: () => current.cachedBytes ?? null, used: () => env.cache.use().bytes },
+    relayedPeers: { used: () => stack?.reach().relaying?.peers ?? 0 },
+    circuits: { used: () => stack?.reach().relaying?.circuits ?? 0 },
+    relayedBytes: { value: () => current.relayBytesPerDay, used: () => stack?.reach().relaying?.bytesToday ?? 0 },
     freeSpace: { value: () => disk.keptBytes, used: () => disk.freeBytes },
   }
 }

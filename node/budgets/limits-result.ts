@@ -22,6 +22,7 @@ export function limitsResult(budgets: Budgets, limiter: RateLimiter): LimitsResu
       memoryBytes: current.memoryBytes,
       pinnedBytes: current.pinnedBytes,
       cachedBytes: current.cachedBytes,
+      relayBytesPerDay: current.relayBytesPerDay,
       freeBytesKept: current.freeBytesKept,
     },
     untilStop: budgets.untilStop,

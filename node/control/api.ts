@@ -8,9 +8,13 @@ import { EXIT, FORMAT_CODES } from '../../protocol/errors.ts'
 import type { LogLevel } from '../log.ts'
 import type { FaultyFile, ReplacedShare, UnfinishedGet } from './api-shares.ts'
 import type { HomeBundle } from './bundle.ts'
+import type { ReachResult } from './reach-result.ts'
 
 /** The version of Shoal; equal to the one in package.json (test/tidy.test.ts). */
 export const VERSION = '0.1.0'
+
+/** Stands for the addresses of the node itself among the hints of a link. */
+export const OWN_HINT = 'own'
 
 /** Publish files and folders. */
 export interface ShareRequest {
@@ -23,6 +27,8 @@ export interface ShareRequest {
   inPlace?: boolean
   /** Let go of what was shared from the same paths, or under the same name, before. Left out: false. */
   replaces?: boolean
+  /** Addresses to write into the link, OWN_HINT for those of this node; at most four end up there. Left out: none. */
+  hints?: string[]
 }
 
 export interface ShareResult {
@@ -246,6 +252,7 @@ export interface LimitSettings {
   memoryBytes: number
   pinnedBytes: number | null
   cachedBytes: number | null
+  relayBytesPerDay: number
   freeBytesKept: number | null
 }
 
@@ -330,6 +337,8 @@ export interface StatusResult {
   /** Sessions with peers of a share. */
   swarmPeers: number
   dht: { name: string; peers: number; mode: 'client' | 'server' }[]
+  /** Null without a network. */
+  reach: ReachResult | null
   bytesIn: number
   bytesOut: number
   rates: LimitsResult

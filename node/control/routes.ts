@@ -63,6 +63,7 @@ const lengthIfGiven = (value: unknown): value is number | null =>
   value === undefined || value === null || (Number.isSafeInteger(value) && Number(value) > 0 && Number(value) <= KEEPING.keepForMaxMs)
 const textOrNull: Check<string | null> = (value) => value === null || typeof value === 'string'
 const texts: Check<string[]> = (value) => Array.isArray(value) && value.every((item) => typeof item === 'string')
+const textsIfGiven = (value: unknown): value is string[] => value === undefined || texts(value)
 const scope: Check<ShareRequest['scope']> = (value) => value === 'lineage' || value === 'node' || value === 'fresh' || value === 'public'
 
 // Which values will do is for the node to say, with all complaints at once.
@@ -93,7 +94,14 @@ function request<T extends object>(checks: { [K in keyof T]: Check<T[K]> }): (bo
   }
 }
 
-const parseShare = request<ShareRequest>({ paths: texts, scope, name: textOrNull, inPlace: flagIfGiven, replaces: flagIfGiven })
+const parseShare = request<ShareRequest>({
+  paths: texts,
+  scope,
+  name: textOrNull,
+  inPlace: flagIfGiven,
+  replaces: flagIfGiven,
+  hints: textsIfGiven,
+})
 const parseGet = request<GetRequest>({
   link: text,
   outputDir: text,

@@ -18,6 +18,8 @@ import type { SwarmHost } from './swarm-host.ts'
 export interface StoreEnvironment {
   home: string
   peerId: string
+  /** Where this node listens or is reached, with its peer id. */
+  addresses(): string[]
   /** Never leaves the node: scopes are derived from it. */
   nodeSecret: Uint8Array
   host: SwarmHost

@@ -24,6 +24,7 @@ import { type Earlier, settleEarlier } from './earlier.ts'
 import type { JobEnvironment } from './environment.ts'
 import { dropCovered } from './gc.ts'
 import { type Holding, useLeaves } from './holding.ts'
+import { linkHints, worksFromAfar } from './link-hints.ts'
 import type { LiveShare } from './live-share.ts'
 
 type OnEvent = (event: JobEvent) => void
@@ -50,6 +51,12 @@ async function writeShare(
   pins: ReturnType<JobEnvironment['pins']['open']>,
   signal: AbortSignal,
 ): Promise<ShareResult> {
+  const hints = linkHints(request.hints ?? [], env)
+  if (hints.length > 0 && !hints.some(worksFromAfar))
+    onEvent({
+      type: 'warning',
+      message: 'the addresses in this link work on the local network only: this node knows of none that work from afar',
+    })
   onEvent({ type: 'progress', phase: 'scan', doneBytes: 0, totalBytes: null })
   const tree = await walkSources(request.paths, signal, env.userFiles)
   for (const message of tree.warnings) onEvent({ type: 'warning', message })
@@ -111,7 +118,7 @@ async function writeShare(
   }
   const earlier = await settleEarlier(env, record, request.replaces ?? false, signal)
   for (const message of earlier.warnings) onEvent({ type: 'warning', message })
-  return await resultOf(written, { ...request, inPlace: record.inPlace }, tree, tally, earlier)
+  return await resultOf(written, { ...request, inPlace: record.inPlace, hints }, tree, tally, earlier)
 }
 
 /** The record is saved once it is on disk where the files are; then what was stored of them goes. */
@@ -203,7 +210,7 @@ async function resultOf(
   tally: Tally,
   earlier: Earlier,
 ): Promise<ShareResult> {
-  const bare = { cid: written.cid, peers: [], vias: [] }
+  const bare = { cid: written.cid, peers: request.hints ?? [], vias: [] }
   const name = request.scope === 'public' ? tree.topNames[0] : undefined
   return {
     link: await formatLink(nodePrimitives, { ...bare, readKey: written.readKey, ...(name === undefined ? {} : { name }) }),

@@ -30,6 +30,13 @@ export function endpointOf(address: Multiaddr): Endpoint | null {
   return DNS_NAMES.has(first.name) ? { kind: 'dns', host: first.value.toLowerCase(), port, isRelayed } : null
 }
 
+/** The peer that a multiaddr leads to: through a relay, the one behind it. */
+export function peerIn(address: Multiaddr): string | undefined {
+  const components = address.getComponents()
+  const behind = components.slice(components.findLastIndex(({ name }) => name === 'p2p-circuit') + 1)
+  return behind.findLast(({ name }) => name === 'p2p')?.value
+}
+
 /** Public, private (also link-local, shared, multicast, reserved and translated ranges: nothing to dial from afar) or loopback. */
 export function classifyHost(endpoint: Pick<Endpoint, 'kind' | 'host'>): AddressClass {
   if (endpoint.kind === 'dns') return endpoint.host === 'localhost' || endpoint.host.endsWith('.local') ? 'private' : 'public'

@@ -138,6 +138,15 @@ export class DhtSet {
     }
   }
 
+  /** Whether this node answers queries on the DHT of a separate network: of no use to others where they cannot dial it. */
+  async setServing(isServing: boolean): Promise<void> {
+    for (const { plan, dht } of this.#members) {
+      // The others see by its addresses what it is, or are what they are for ever.
+      if (plan.name === 'net')
+        await (dht as KadDHT & { setMode(mode: 'client' | 'server'): Promise<void> }).setMode(isServing ? 'server' : 'client')
+    }
+  }
+
   status(): { name: string; peers: number; mode: 'client' | 'server' }[] {
     return this.#members.map(({ plan, dht }) => ({ name: plan.name, peers: tableSize(dht), mode: dht.getMode() }))
   }

@@ -8,7 +8,7 @@
 import type { Multiaddr } from '@multiformats/multiaddr'
 import type { Hit } from '../../protocol/limit-table.ts'
 import { NETWORK } from '../../protocol/limits.ts'
-import { classifyHost, type Endpoint, endpointOf, hostGroup, ipGroup, isInSubnets } from './addresses.ts'
+import { classifyHost, type Endpoint, endpointOf, hostGroup, ipGroup, isInSubnets, peerIn } from './addresses.ts'
 
 const MINUTE_MS = 60_000
 const HOST_FULL = 'too many dials to this host'
@@ -127,13 +127,11 @@ export class DialBudget {
   }
 
   #isExempt(address: Multiaddr): boolean {
-    const peerId = peerIdIn(address)
+    const peerId = peerIn(address)
     if (peerId !== undefined && this.#trustedPeers.has(`${peerId} ${endpointOf(address)?.host}`)) return true
     return this.#givenAddresses.has(withoutPeer(address))
   }
 }
-
-const peerIdIn = (address: Multiaddr): string | undefined => address.getComponents().findLast(({ name }) => name === 'p2p')?.value
 
 const withoutPeer = (address: Multiaddr): string => {
   const text = address.toString()

@@ -5,23 +5,27 @@
  */
 import { noise } from '@chainsafe/libp2p-noise'
 import { yamux } from '@chainsafe/libp2p-yamux'
+import { circuitRelayServer, circuitRelayTransport } from '@libp2p/circuit-relay-v2'
 import { identify, identifyPush } from '@libp2p/identify'
 import type { Libp2p, PrivateKey, Upgrader } from '@libp2p/interface'
 import type { KadDHT } from '@libp2p/kad-dht'
 import { mdns } from '@libp2p/mdns'
-import { ping } from '@libp2p/ping'
+import { type Ping, ping } from '@libp2p/ping'
 import { tcp } from '@libp2p/tcp'
 import type { Datastore } from 'interface-datastore'
 import { createLibp2p } from 'libp2p'
-import { NETWORK, WAITS } from '../../protocol/limits.ts'
+import { NETWORK, RELAY, WAITS } from '../../protocol/limits.ts'
 import type { ConnectionLimits } from './connection-limits.ts'
 import type { DhtSet } from './dht.ts'
 import type { DialBudget } from './dial-budget.ts'
+import { nearestFirst } from './dial-order.ts'
 import { FairReads, type ReadableSocket } from './fair-reads.ts'
 import type { Gater } from './gater.ts'
 import { NetworkError } from './network-error.ts'
 import { noiseCrypto } from './noise-crypto.ts'
 import type { NetworkPlan } from './plan.ts'
+import type { Reachability } from './reach/reachability.ts'
+import type { Reservations } from './reach/relay-finder.ts'
 
 export interface NodeInit {
   privateKey: PrivateKey
@@ -33,12 +37,13 @@ export interface NodeInit {
   gater: Gater
   dhts: DhtSet
   limits: ConnectionLimits
+  reach: Reachability
   /** Over all addresses to listen on; null: as many as come. */
   socketsMax: number | null
 }
 
 /** Builds the node, not started. */
-export async function createNode(init: NodeInit): Promise<Libp2p> {
+export async function createNode(init: NodeInit): Promise<Libp2p<{ ping: Ping }>> {
   const { plan, dhts, listen, socketsMax } = init
   const socketsPerAddress = socketsMax === null ? null : Math.ceil(socketsMax / Math.max(1, listen.length))
   const dhtServices = Object.fromEntries(plan.dhts.map((dht) => [`dht-${dht.name}`, dhts.factory(dht)]))
@@ -49,7 +54,7 @@ export async function createNode(init: NodeInit): Promise<Libp2p> {
     nodeInfo: { userAgent: 'shoal' },
     datastore: init.datastore,
     addresses: { listen: init.listen },
-    transports: [budgetedTcp(init.budget, socketsPerAddress)],
+    transports: [budgetedTcp(init.budget, socketsPerAddress), overRelays(init.reach)],
     connectionEncrypters: [noise({ crypto: noiseCrypto })],
     streamMuxers: [
       yamux({
@@ -68,6 +73,7 @@ export async function createNode(init: NodeInit): Promise<Libp2p> {
       inboundStreamProtocolNegotiationTimeout: NETWORK.inboundUpgradeMs,
       outboundStreamProtocolNegotiationTimeout: WAITS.helloMs,
       dialTimeout: WAITS.dialMs,
+      addressSorter: nearestFirst,
       maxParallelDials: 50,
       maxDialQueueLength: 500,
     },
@@ -78,9 +84,47 @@ export async function createNode(init: NodeInit): Promise<Libp2p> {
       identify: identify(identifyLimits),
       identifyPush: identifyPush(identifyLimits),
       ping: ping({ maxInboundStreams: 1 }),
+      reach: (components) => {
+        init.reach.attach(components, circuitRelayServer(RELAY_SERVER)(components))
+        return {}
+      },
       ...(dhtServices as Record<string, ReturnType<typeof dhts.factory> & ((components: never) => KadDHT)>),
     },
-  }) as Promise<Libp2p>
+  }) as Promise<Libp2p<{ ping: Ping }>>
+}
+
+/** Started when anybody can reach this node, and not before. Limits of a circuit are told and held to by relay-service.ts. */
+const RELAY_SERVER = {
+  maxInboundHopStreams: RELAY.circuitsPerPeerMax,
+  maxOutboundHopStreams: RELAY.circuitsPerPeerMax,
+  hopTimeout: RELAY.messageMs,
+  reservations: { maxReservations: RELAY.peersMax, reservationTtl: RELAY.reservationMs, applyDefaultLimit: false },
+}
+
+/** Connections through relays: to anybody, and from where this node has a place. The library would take a place wherever a stranger asks. */
+function overRelays(reach: Reachability): ReturnType<typeof circuitRelayTransport> {
+  return (components) => {
+    const registrar = new Proxy(components.registrar, {
+      get(target, name) {
+        const value: unknown = Reflect.get(target, name, target)
+        if (name !== 'handle') return typeof value === 'function' ? value.bind(target) : value
+        const handle: typeof target.handle = (protocol, handler, options) => {
+          const guarded: typeof handler = (stream, connection) => {
+            if (!reach.isOurRelay(connection.remotePeer)) throw new NetworkError('REFUSED', 'not a relay of ours')
+            return handler(stream, connection)
+          }
+          return target.handle(protocol, guarded, options)
+        }
+        return handle
+      },
+    })
+    const guarded = new Proxy(components, { get: (target, name) => (name === 'registrar' ? registrar : Reflect.get(target, name, target)) })
+    const transport = circuitRelayTransport({ maxInboundStopStreams: RELAY.circuitsMax, maxOutboundStopStreams: RELAY.circuitsMax })(
+      guarded,
+    )
+    reach.useTransport((transport as unknown as { reservationStore: Reservations }).reservationStore) // a public field of a class that is not exported
+    return transport
+  }
 }
 
 /** The upgrader, which is handed each new socket: from then on its reads are counted. */

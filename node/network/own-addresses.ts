@@ -6,6 +6,7 @@ import type { Datastore } from 'interface-datastore'
 import { Key } from 'interface-datastore'
 import { NETWORK } from '../../protocol/limits.ts'
 import type { Log } from '../log.ts'
+import { isPublicAddress } from './addresses.ts'
 
 const KEY = new Key('/shoal/own-addresses')
 
@@ -13,6 +14,8 @@ export class OwnAddresses {
   readonly #parts: { node: Libp2p; datastore: Datastore; log: Log }
   readonly #listeners = new Set<() => void>()
   #timer: NodeJS.Timeout | undefined
+  /** Whether any of them was of use from afar when we last looked. */
+  #hadFar = false
   #isStopped = false
 
   constructor(parts: { node: Libp2p; datastore: Datastore; log: Log }) {
@@ -35,12 +38,17 @@ export class OwnAddresses {
   // Addresses come and go one by one, as when a computer wakes up: they are looked at together.
   readonly #look = (): void => {
     if (this.#listeners.size === 0 || this.#isStopped) return
+    // What was announced before is of no use to anybody far away: that does not wait.
+    const isFirst = !this.#hadFar && this.#parts.node.getMultiaddrs().some(isPublicAddress)
+    if (isFirst) clearTimeout(this.#timer)
+    if (isFirst) this.#timer = setTimeout(() => void this.#compare(), NETWORK.firstAddressMs).unref()
     this.#timer ??= setTimeout(() => void this.#compare(), NETWORK.ownAddressesMs).unref()
   }
 
   async #compare(): Promise<void> {
     this.#timer = undefined
     const { node, datastore, log } = this.#parts
+    this.#hadFar = node.getMultiaddrs().some(isPublicAddress)
     const now = node
       .getMultiaddrs()
       .map((address) => address.toString())

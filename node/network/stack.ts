@@ -11,22 +11,27 @@ import type { Datastore } from 'interface-datastore'
 import { type Hit, NO_HIT } from '../../protocol/limit-table.ts'
 import { NETWORK, WAITS, WIRE } from '../../protocol/limits.ts'
 import type { Log } from '../log.ts'
+import { endpointOf, peerIn } from './addresses.ts'
 import { ConnectionLimits } from './connection-limits.ts'
 import { DhtSet, type FoundPeer } from './dht.ts'
 import { DialBudget } from './dial-budget.ts'
+import { isNear } from './dial-order.ts'
 import { FrameStream } from './frame-stream.ts'
 import { Gater } from './gater.ts'
 import { KnownPeers } from './known-peers.ts'
 import { createNode } from './libp2p-node.ts'
+import { keepPorts, withKeptPorts } from './listen-ports.ts'
 import { ownSubnets } from './local-network.ts'
 import { Neighbours } from './neighbours.ts'
 import { asError, asNetworkError, NetworkError } from './network-error.ts'
 import { OwnAddresses } from './own-addresses.ts'
 import { dialableAddresses, mayPass } from './passing-on.ts'
 import { type NetworkPlan, networkPlan } from './plan.ts'
+import { Reachability, type ReachStatus } from './reach/reachability.ts'
 import type { Remote } from './remote.ts'
 
 export type { FoundPeer } from './dht.ts'
+export type { ReachStatus } from './reach/reachability.ts'
 
 export interface StackOptions {
   /** Protobuf of an Ed25519 private key, as createIdentity gives it. */
@@ -36,12 +41,16 @@ export interface StackOptions {
   listen: string[]
   bootstrap: string[]
   mdns: boolean
+  /** Ask the router to pass a port on. Left out: no. */
+  portMapping?: boolean
   datastore: Datastore
   log: Log
   /** Count loopback and private addresses per IP group too (tests). */
   groupPrivate: boolean
   /** Sockets that may come in at once. Null or left out: as many as come. */
   socketsMax?: number | null
+  /** Loopback counts as the world outside, for who can reach this node and for relays (tests). */
+  isLoopbackFar?: boolean
   /** Called when somebody runs into a limit. */
   hit?: Hit
 }
@@ -74,6 +83,10 @@ export interface Stack {
   /** The user named these addresses: no dial budget applies to them. */
   trustAddresses(peer: FoundPeer): void
   dht(): { name: string; peers: number; mode: 'client' | 'server' }[]
+  /** Who can reach this node, and for whom it relays. */
+  reach(): ReachStatus
+  /** What is passed on for others at most; 0 bytes a day: nothing. */
+  setRelayLimits(bytesPerDay: number, bytesPerSecond: number): void
   /** Provider records of others that this node holds. */
   recordCount(): number
   connectBootstrap(signal: AbortSignal): Promise<number>
@@ -112,10 +125,16 @@ export async function createStack(options: StackOptions): Promise<Stack> {
   const dhts = await DhtSet.open({ plan, datastore, budget, groupPrivate, log, hit })
   const privateKey = privateKeyFromProtobuf(options.identity)
   const limits = new ConnectionLimits(hit)
-  const { listen, mdns, socketsMax = null } = options
-  const node = await createNode({ limits, privateKey, plan, listen, mdns, datastore, budget, gater, dhts, socketsMax })
+  const isLoopbackFar = options.isLoopbackFar === true
+  const reach = await Reachability.open({ swarmProtocol: plan.swarmProtocol, dhts, budget, log, hit, now, isLoopbackFar })
+  gater.hooks.denyInboundRelayReservation = (peer) => reach.deniesReservation(peer)
+  const { mdns, socketsMax = null } = options
+  const listen = await withKeptPorts(options.listen, datastore, log)
+  const node = await createNode({ limits, privateKey, plan, listen, mdns, datastore, budget, gater, dhts, reach, socketsMax })
   node.addEventListener('connection:open', ({ detail }) => {
-    if (detail.direction === 'outbound') known.remember(detail.remotePeer.toString(), detail.remoteAddr.toString())
+    // A relay is found anew each time.
+    if (detail.direction === 'outbound' && endpointOf(detail.remoteAddr)?.isRelayed !== true)
+      known.remember(detail.remotePeer.toString(), detail.remoteAddr.toString())
   })
   const neighbours = options.mdns ? new Neighbours({ node, log, now }) : null
   try {
@@ -127,8 +146,11 @@ export async function createStack(options: StackOptions): Promise<Stack> {
       cause,
     })
   }
+  await keepPorts(options.listen, reach.listening(), datastore, log)
+  await reach.start(node, (peer, signal) => node.services.ping.ping(peer, { signal }))
+  if (options.portMapping === true) reach.mapPorts()
   const own = new OwnAddresses({ node, datastore, log })
-  return new NodeStack({ node, limits, plan, dhts, budget, gater, known, own, neighbours, entrances, log })
+  return new NodeStack({ node, limits, plan, dhts, budget, gater, known, own, neighbours, entrances, reach, log })
 }
 
 interface Parts {
@@ -143,6 +165,7 @@ interface Parts {
   /** Null without mDNS. */
   neighbours: Neighbours | null
   entrances: Multiaddr[]
+  reach: Reachability
   log: Log
 }
 
@@ -245,6 +268,14 @@ class NodeStack implements Stack {
     return this.#parts.dhts.status()
   }
 
+  reach(): ReachStatus {
+    return this.#parts.reach.status()
+  }
+
+  setRelayLimits(bytesPerDay: number, bytesPerSecond: number): void {
+    this.#parts.reach.setRelayLimits(bytesPerDay, bytesPerSecond)
+  }
+
   recordCount(): number {
     return this.#parts.dhts.recordCount()
   }
@@ -300,6 +331,7 @@ class NodeStack implements Stack {
     this.#stopping.abort(new NetworkError('CLOSED', 'the network is stopping'))
     this.#parts.neighbours?.stop()
     this.#parts.own.stop()
+    await this.#parts.reach.stop()
     await known.close()
     const late = Promise.withResolvers<void>()
     const timer = setTimeout(late.resolve, WAITS.stopMs)
@@ -314,19 +346,31 @@ class NodeStack implements Stack {
   async #connect(target: SwarmTarget, deadline: AbortSignal): Promise<Connection> {
     const { node, budget } = this.#parts
     const peerId = parsePeerId(target.peerId)
-    const open = node.getConnections(peerId).find(({ status }) => status === 'open')
-    if (open !== undefined) return open
+    const open = node.getConnections(peerId).filter(({ status }) => status === 'open')
+    const direct = open.find((connection) => !isRelayed(connection))
+    if (direct !== undefined) return direct
     const addresses = target.addresses.slice(0, WIRE.addressesPerPeerMax).flatMap((text) => parseQuietly(text, target.peerId))
     if (addresses.length === 0) throw new NetworkError('BAD_ADDRESS', 'no address of this peer can be used')
+    // Over a relay, and no better way is offered.
+    if (open[0] !== undefined && !addresses.some(isNear)) return open[0]
     if (target.isGiven === true) this.trustAddresses(target)
     const refusals = addresses.map((address) => budget.refusal(address))
     if (refusals.every((refusal) => refusal !== null)) throw new NetworkError('BUDGET', `not dialled: ${refusals[0]}`)
     try {
-      return await node.dial(addresses, { signal: deadline })
+      const connection = await node.dial(addresses, { signal: deadline })
+      return isRelayed(connection) ? await this.#upgraded(connection, deadline) : connection
     } catch (thrown) {
       if (deadline.aborted) throw asNetworkError('TIMEOUT', 'the peer did not answer in time', deadline.reason)
       throw asNetworkError('UNREACHABLE', 'the peer cannot be reached', thrown)
     }
+  }
+
+  /** Whom we reached through a relay may dial us back: then the relay is let go of. */
+  async #upgraded(relayed: Connection, deadline: AbortSignal): Promise<Connection> {
+    const direct = await this.#parts.reach.directFrom(relayed.remotePeer, deadline)
+    if (direct === null) return relayed
+    await relayed.close({ signal: deadline }).catch(() => relayed.abort(new NetworkError('CLOSED', 'there is a direct connection')))
+    return direct
   }
 
   /** One inbound stream. Nothing that happens here may escape: a fault ends this stream alone. */
@@ -347,9 +391,12 @@ const remoteOf = (connection: Connection, direction: Remote['direction']): Remot
   peerId: connection.remotePeer.toString(),
   peerIdBytes: connection.remotePeer.toMultihash().bytes,
   address: connection.remoteAddr.toString(),
-  isRelayed: connection.limits !== undefined && connection.limits !== null,
+  isRelayed: isRelayed(connection),
   direction,
 })
+
+const isRelayed = ({ limits, remoteAddr }: Connection): boolean =>
+  (limits !== undefined && limits !== null) || endpointOf(remoteAddr)?.isRelayed === true
 
 function parseAddress(text: string): Multiaddr {
   try {
@@ -363,7 +410,7 @@ function parseAddress(text: string): Multiaddr {
 function parseQuietly(text: string, peerId?: string): Multiaddr[] {
   try {
     const address = multiaddr(text)
-    const named = address.getComponents().findLast(({ name }) => name === 'p2p')?.value
+    const named = peerIn(address)
     if (peerId === undefined) return [address]
     if (named === undefined) return [address.encapsulate(`/p2p/${peerId}`)]
     return named === peerId ? [address] : []

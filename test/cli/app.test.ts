@@ -272,6 +272,7 @@ describe('caps', () => {
         'memory          64.0 MiB for blocks on their way',
         'pinned          no end',
         'cached          4.00 GiB',
+        'relayed         at most 4.00 GiB a day for others',
         'left free       the larger of 1 GiB and 2 % of the disk',
         'until it stops  uploadBytesPerSecond',
         '',

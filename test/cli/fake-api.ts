@@ -101,6 +101,7 @@ export function fakeApi(override: Partial<ShoalApi> = {}): FakeApi {
       return {
         ...where,
         dht,
+        reach: { kind: 'open', addresses: [], relays: [], relaying: null },
         ...counts,
         cached: { shares: 0, bytes: 0 },
         unfinished: { running: 0, waiting: 1, gets: [] },
@@ -192,7 +193,14 @@ export function fakeLimits({ set }: LimitsRequest): LimitsResult {
   const settings: LimitSettings = {
     ...{ uploadBytesPerSecond: null, downloadBytesPerSecond: null, lanExempt: true },
     ...{ monthlyBytes: null, monthlyUploadBytes: null, monthlyDownloadBytes: null, monthStartDay: 1 },
-    ...{ connectionsMax: 1000, memoryBytes: 2 ** 26, pinnedBytes: null, cachedBytes: 2 ** 32, freeBytesKept: null },
+    ...{
+      connectionsMax: 1000,
+      memoryBytes: 2 ** 26,
+      pinnedBytes: null,
+      cachedBytes: 2 ** 32,
+      relayBytesPerDay: 2 ** 32,
+      freeBytesKept: null,
+    },
     ...set,
   }
   return {

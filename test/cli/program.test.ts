@@ -57,7 +57,10 @@ describe('the grammar of the command line', () => {
       name: null,
       inPlace: false,
       replaces: false,
+      hints: [],
     })
+    expect(callOf('share', 'a', '--hint')).toMatchObject({ paths: ['a'], hints: ['own'] })
+    expect(callOf('share', 'a', '--hint', '--hint', '/ip4/5.9.0.2/tcp/4801')).toMatchObject({ hints: ['own', '/ip4/5.9.0.2/tcp/4801'] })
     expect(callOf('share', 'a', '--fresh')).toMatchObject({ scope: 'fresh' })
     expect(callOf('share', 'a', '--public')).toMatchObject({ scope: 'public' })
     expect(callOf('share', 'a', '--node-scope')).toMatchObject({ scope: 'node' })

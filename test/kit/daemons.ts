@@ -33,6 +33,8 @@ export interface CliOptions {
   cwd?: string
   /** Another `shoal` than the one of this checkout. */
   cli?: string
+  /** A command that runs it, as ['ip', 'netns', 'exec', NAME]. */
+  prefix?: string[]
 }
 
 export interface DaemonOptions {
@@ -157,7 +159,8 @@ export async function runCli(args: string[], options: CliOptions = {}): Promise<
 
 /** Starts `shoal ARGS` and leaves it running. */
 export function startCli(args: string[], options: CliOptions = {}): ChildProcess {
-  const child = spawn(process.execPath, [options.cli ?? CLI, ...args], {
+  const [command = process.execPath, ...rest] = [...(options.prefix ?? []), process.execPath, options.cli ?? CLI, ...args]
+  const child = spawn(command, rest, {
     stdio: ['pipe', 'pipe', 'pipe'],
     env: cleanEnv(),
     ...(options.cwd === undefined ? {} : { cwd: options.cwd }),

@@ -110,7 +110,7 @@ export class Hosts {
     const deleteLog = new DeleteLog({ dir: home, fs: diskFileSystem, log: silentLog })
     const budgets = await Budgets.open({ config: await loadConfig({ home, overrides: {} }), limiter, records, log: silentLog })
     const shared = { blocks, records, pool, sources, host, budgets, log: silentLog }
-    const parts = { ...shared, pins: new Pins(), keeping, deleteLog, damage }
+    const parts = { ...shared, pins: new Pins(), keeping, deleteLog, damage, addresses: () => stack.addresses() }
     const stored: StoreEnvironment = { ...parts, home, peerId: stack.peerId, nodeSecret: new Uint8Array(32), isOneShot: false }
     const env: JobEnvironment = { ...stored, cache: new DiskCache(stored) }
     let stopping: Promise<void> | null = null

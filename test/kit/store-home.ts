@@ -59,6 +59,7 @@ export async function openStoreHome(dir: string, fs: FileSystem = diskFileSystem
     ...parts,
     home,
     peerId: 'self',
+    addresses: () => [],
     nodeSecret: new Uint8Array(32),
     host,
     pins: new Pins(),

@@ -1,6 +1,8 @@
 /** Swarms of real processes in which peers find each other, die, move, and come back. Waits are for what is looked at, with a deadline. */
 import { randomBytes } from 'node:crypto'
+import { once } from 'node:events'
 import { mkdir, writeFile } from 'node:fs/promises'
+import { createServer } from 'node:net'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import type { GetResult, PeerSummary, ShareResult, ShareSummary, ShoalApi } from '../../../node/control/api.ts'
@@ -88,7 +90,11 @@ describe('a seeder that dies', () => {
     await expect.poll(have, { ...WITHIN, interval: 1 }).toBeGreaterThan(blocks / 10)
     await seeder.kill('SIGKILL')
     expect(await have()).toBeLessThan(blocks)
+    // Somebody else has its port by now.
+    const taken = createServer().listen(Number(/tcp\/(\d+)/.exec(seeder.addresses[0] ?? '')?.[1]), '127.0.0.1')
+    await once(taken, 'listening')
     const again = await sandbox.daemon('seeder', { bootstrap: entrance.addresses })
+    taken.close()
     expect(again.addresses).not.toEqual(seeder.addresses)
     const result = await got
     expect(result.fetchedBlocks).toBeLessThanOrEqual(blocks + 6) // the tree and the index, and what was on its way

@@ -1,0 +1,110 @@
+/** Limits of finding out who can reach a node, and of relaying for others. See limits.ts. */
+
+const KIB = 1024
+const MIB = 1024 * KIB
+const GIB = 1024 * MIB
+
+/** Who can reach us. */
+export const REACH = {
+  /** Peers kept in mind that could dial an address of ours. */
+  checkersMax: 64,
+  /** Addresses of ours that are looked at. */
+  addressesMax: 8,
+  /** Neighbourhoods that must have reached an address that only others told us of, before it is announced. */
+  confirmationsMin: 2,
+  /** Neighbourhoods that must have failed, before an address counts as closed. */
+  denialsMin: 2,
+  /** Answers of one round, when they contradict each other. */
+  answersMax: 6,
+  /** One check, the data that some checkers ask for included. */
+  checkMs: 20_000,
+  /** Looked at again after so long: a router restarts, a provider changes its mind. */
+  openAgainMs: 1_800_000,
+  closedAgainMs: 900_000,
+  /** Nobody has reached us so long after the first one who could: a relay is asked, whatever is found out later. */
+  graceMs: 3_000,
+  relaysWanted: 2,
+  /** Hosts under which others see us. */
+  observedMax: 4,
+  /** Our own addresses are looked at so often. */
+  lookMs: 15_000,
+  /** A peer that we reached through a relay may dial us back within this time. */
+  upgradeMs: 2_000,
+} as const
+
+/** Dialling others back, so that they know who can reach them. */
+export const CHECKING = {
+  perMinuteMax: 30,
+  perHostPerMinuteMax: 4,
+  addressesLookedAtMax: 16,
+  messageBytesMax: 8 * KIB,
+  /** Whoever wants an address dialled that is not the one it comes from sends so much first: no cheap way to make us dial strangers. */
+  dataBytesMin: 30_000,
+  dataBytesMax: 100_000,
+  dataChunkBytes: 4 * KIB,
+  dialMs: 6_000,
+} as const
+
+/** Relaying for others, and being relayed. */
+export const RELAY = {
+  /** What is passed on in a day, both ways together; a setting changes it. */
+  bytesPerDay: 4 * GIB,
+  /** Of these, for one peer. */
+  bytesPerPeerPerDayMax: GIB,
+  /** All that is passed on together, while nothing else moves. */
+  bytesPerSecond: 2 * MIB,
+  /** With an upload cap, and beside own transfers, it is this part of them: more than four fifths of the line stay theirs. */
+  ownShare: 6,
+  ownBytesPerSecondMin: 64 * KIB,
+  bytesPerSecondMin: 32 * KIB,
+  lookMs: 1_000,
+  /** Enough for one step of the pace below. */
+  burstBytes: 256 * KIB,
+  stepMs: 50,
+  peersMax: 64,
+  peersPerHostMax: 8,
+  reservationMs: 3_600_000,
+  circuitsMax: 32,
+  circuitsPerPeerMax: 8,
+  circuitMs: 7_200_000,
+  circuitBytesMax: GIB,
+  /** Bytes of one direction that are read and not passed on yet. */
+  unsentBytesMax: 256 * KIB,
+  messageBytesMax: 4 * KIB,
+  messageMs: 10_000,
+  /** Whether a peer speaks our protocols is known after identify. */
+  identifyMs: 5_000,
+  /** Relays are pinged so often: routers forget connections that are idle, and so does the transport after two minutes. */
+  pingMs: 40_000,
+  pingTimeoutMs: 10_000,
+  /** Announced under the key of relays again after so long. */
+  announceMs: 22 * 3_600_000,
+  announceRetryMs: 60_000,
+  /** Found under that key and tried in one round, and the pause after a round. */
+  candidatesMax: 16,
+  retryMinMs: 5_000,
+  retryMaxMs: 300_000,
+  /** Addresses of one relay that are announced. */
+  addressesMax: 2,
+} as const
+
+/** Asking a router to pass a port on. */
+export const MAPPING = {
+  /** Own addresses that are tried, each a network of its own. */
+  hostsMax: 4,
+  gatewaysMax: 4,
+  /** Routers answer within the two seconds that they are given. */
+  searchMs: 3_000,
+  requestMs: 5_000,
+  /** A NAT-PMP datagram is sent again after so long. */
+  datagramMs: 500,
+  answerBytesMax: 64 * KIB,
+  /** Services in the description of a router that are looked at. */
+  servicesMax: 32,
+  /** Some routers take no lease without an end, others none of more than an hour. */
+  leaseSeconds: 3_600,
+  /** Ports outside that are tried, when other computers of the home have the first ones. */
+  portTriesMax: 3,
+  portStep: 1,
+  retryMs: 1_200_000,
+} as const
