@@ -100,7 +100,10 @@ describe('a relay', () => {
     await open.connectBootstrap(patience())
     await expect.poll(() => open.reach().kind, WAIT).toBe('open')
     const { frames, remote } = await open.openSwarm(targetOf(hidden), patience())
-    expect(remote).toMatchObject({ isRelayed: false, direction: 'inbound' })
+    // Our stream, on the connection that they opened.
+    expect(remote).toMatchObject({ isRelayed: false, direction: 'outbound' })
+    const between = open.connections().filter(({ peerId, address }) => peerId === hidden.peerId && address === remote.address)
+    expect(between.map(({ direction }) => direction)).toEqual(['inbound'])
     await expect.poll(() => relay.reach().relaying?.circuits, WAIT).toBe(0)
     await frames.close(patience())
   })
