@@ -86,7 +86,10 @@ describe('a get that ended', () => {
     let links = 0
     vi.spyOn(diskFileSystem, 'link').mockImplementation(async (from, to) => {
       links++
-      if (links === 2) throw new Error('killed')
+      if (links === 2) {
+        vi.spyOn(diskFileSystem, 'rename').mockRejectedValue(new Error('killed')) // nothing is put back by the dead
+        throw new Error('killed')
+      }
       await link(from, to)
     })
     await expect(getAgain()).rejects.toThrow('killed')

@@ -120,7 +120,7 @@ describe('a node that restarts', () => {
     const api = await apiOf(again)
     await expect.poll(async () => (await rowOf(api, blind.cid))?.state, WITHIN).toBe('complete')
     expect((await rowOf(api, read.cid))?.state).toBe('partial')
-    expect((await api.status(never)).unfinished).toEqual({ running: 0, waiting: 1 })
+    expect((await api.status(never)).unfinished).toMatchObject({ running: 0, waiting: 1 })
     expect((await again.run('status')).stdout).toContain('`shoal get` with the same link goes on')
     // Another peer gets at what it has, with no help from the seeder.
     await seeder.kill('SIGKILL')
