@@ -41,6 +41,9 @@ type Messages = { read(signal: AbortSignal): Promise<CheckMessage>; write(messag
 export class DialBack {
   readonly #parts: DialBackParts
   readonly #windows = new MinuteWindows(CHECKING.perMinuteMax, CHECKING.perHostPerMinuteMax)
+  /** What we ask of others in a minute, and pay for it. */
+  readonly #asks = new MinuteWindows(CHECKING.asksPerMinuteMax, CHECKING.asksPerHostPerMinuteMax)
+  readonly #sent = new MinuteWindows(CHECKING.sentBytesPerMinuteMax, CHECKING.sentBytesPerMinuteMax)
   /** Numbers that we gave out and wait for: when, and whether they came. */
   readonly #waiting = new Map<bigint, { sinceMs: number; hasCome: boolean }>()
 
@@ -56,6 +59,8 @@ export class DialBack {
 
   /** Asks the peer of a connection to dial an address of ours. */
   async check(connection: Connection, address: Multiaddr, outer: AbortSignal): Promise<CheckOutcome> {
+    const { now } = this.#parts
+    if (!this.#asks.take(endpointOf(address)?.host ?? '', now())) return 'refused'
     const signal = AbortSignal.any([outer, AbortSignal.timeout(REACH.checkMs)])
     const nonce = BigInt(randomInt(1, 2 ** 47))
     this.#waiting.set(nonce, { sinceMs: Date.now(), hasCome: false })
@@ -66,7 +71,9 @@ export class DialBack {
       await messages.write({ dialRequest: { addrs: [address.bytes], nonce } }, signal)
       let answer = await messages.read(signal)
       if (answer.dialDataRequest !== undefined) {
-        await sendData(messages, Number(answer.dialDataRequest.numBytes), signal)
+        const bytes = Number(answer.dialDataRequest.numBytes)
+        if (!this.#sent.take('', now(), bytes)) return 'refused'
+        await sendData(messages, bytes, signal)
         answer = await messages.read(signal)
       }
       return outcomeOf(answer, this.#waiting.get(nonce)?.hasCome === true)

@@ -21,6 +21,7 @@ import { PortMapper } from '../port-mapping/port-mapper.ts'
 import { DIAL_REQUEST, DialBack } from './dial-back.ts'
 import { Far } from './far.ts'
 import { type Codecs, loadCodecs } from './messages.ts'
+import { ObservedHosts } from './observed-hosts.ts'
 import { RelayFinder, type Reservations } from './relay-finder.ts'
 import { type RelayingStatus, RelayService } from './relay-service.ts'
 
@@ -62,7 +63,7 @@ export class Reachability {
   readonly #far: Far
   readonly #machine: Reach
   readonly #stopped = new AbortController()
-  readonly #observed = new Set<string>()
+  readonly #observed = new ObservedHosts()
   #components: Components | null = null
   #relay: RelayService | null = null
   #reservations: Reservations | null = null
@@ -249,7 +250,7 @@ export class Reachability {
     const { peerId, connection, protocols, observedAddr, listenAddrs } = detail
     const group = this.#far.groupOf(connection)
     if (group !== null) {
-      if (observedAddr !== undefined) this.#sawUs(observedAddr)
+      if (observedAddr !== undefined) this.#sawUs(observedAddr, peerId, group)
       if (protocols.includes(DIAL_REQUEST)) this.#feed({ type: 'checker', peer: peerId.toString(), group })
       this.#finder?.look()
     }
@@ -258,16 +259,21 @@ export class Reachability {
 
   readonly #gone = ({ detail }: CustomEvent<PeerId>): void => {
     this.#relay?.forget(detail)
+    this.#observed.forget(detail.toString())
     this.#feed({ type: 'checkerGone', peer: detail.toString() })
   }
 
-  /** Somebody outside sees us at this host; its port is that of an outgoing connection. */
-  #sawUs(address: Multiaddr): void {
+  /** Somebody outside says that it sees us at this host; its port is that of an outgoing connection. */
+  #sawUs(address: Multiaddr, peer: PeerId, group: string): void {
     const endpoint = this.#far.endpoint(address)
-    if (endpoint === null || endpoint.kind !== 'ip4' || this.#observed.has(endpoint.host)) return
-    this.#observed.add(endpoint.host)
-    if (this.#observed.size > REACH.observedMax) this.#observed.delete(this.#observed.values().next().value!) // there is one
+    if (endpoint === null || endpoint.kind !== 'ip4') return
+    this.#observed.tell(peer.toString(), group, endpoint.host)
     this.#look()
+  }
+
+  #observedHosts(): readonly string[] {
+    const open = this.#machine.addresses.filter(({ verdict }) => verdict === 'open').map(({ address }) => address)
+    return this.#observed.hosts((host) => open.some((address) => address.startsWith(`/ip4/${host}/tcp/`)), this.#init.now())
   }
 
   readonly #look = (): void => {
@@ -278,7 +284,7 @@ export class Reachability {
       .filter(({ type, multiaddr: address }) => type === 'transport' && this.#far.endpoint(address) !== null)
       .map(({ multiaddr: address }) => plain(address))
     const ports = this.#listeningPorts()
-    const told = [...this.#mapped(), ...[...this.#observed].flatMap((host) => ports.map((port) => `/ip4/${host}/tcp/${port}`))]
+    const told = [...this.#mapped(), ...this.#observedHosts().flatMap((host) => ports.map((port) => `/ip4/${host}/tcp/${port}`))]
     const addresses = [...own.map((address) => ({ address, isOwn: true })), ...told.map((address) => ({ address, isOwn: false }))]
     const unique = new Map(addresses.reverse().map((entry) => [entry.address, entry]))
     this.#feed({ type: 'addresses', addresses: [...unique.values()].reverse() })
