@@ -132,8 +132,9 @@ export async function createStack(options: StackOptions): Promise<Stack> {
   const listen = await withKeptPorts(options.listen, datastore, log)
   const node = await createNode({ limits, privateKey, plan, listen, mdns, datastore, budget, gater, dhts, reach, socketsMax })
   node.addEventListener('connection:open', ({ detail }) => {
-    // A relay is found anew each time.
-    if (detail.direction === 'outbound' && endpointOf(detail.remoteAddr)?.isRelayed !== true)
+    // A relay is found anew each time, and whoever asks to be dialled is not one that we looked for.
+    const isOurs = detail.direction === 'outbound' && !reach.isCheck(detail.remotePeer)
+    if (isOurs && endpointOf(detail.remoteAddr)?.isRelayed !== true)
       known.remember(detail.remotePeer.toString(), detail.remoteAddr.toString())
   })
   const neighbours = options.mdns ? new Neighbours({ node, log, now }) : null

@@ -64,6 +64,8 @@ export class Reachability {
   readonly #machine: Reach
   readonly #stopped = new AbortController()
   readonly #observed = new ObservedHosts()
+  /** Addresses at interfaces of this machine. */
+  #own = new Set<string>()
   #components: Components | null = null
   #relay: RelayService | null = null
   #reservations: Reservations | null = null
@@ -167,6 +169,11 @@ export class Reachability {
     return this.#reservations?.hasReservation(peer) === true
   }
 
+  /** Whether a peer is dialled only because it asked who can reach it. */
+  isCheck(peer: PeerId): boolean {
+    return this.#checks?.isDialling(peer) === true
+  }
+
   /** The direct connection with a peer that dials us back in time; null when none comes, or when nobody could. */
   async directFrom(peer: PeerId, signal: AbortSignal): Promise<Connection | null> {
     const node = this.#node
@@ -242,7 +249,7 @@ export class Reachability {
     const outcome =
       connection === undefined || this.#checks === null
         ? 'refused'
-        : await this.#checks.check(connection, multiaddr(address), this.#stopped.signal)
+        : await this.#checks.check(connection, multiaddr(address), this.#own.has(address), this.#stopped.signal)
     this.#feed({ type: 'answered', peer, address, outcome })
   }
 
@@ -283,6 +290,7 @@ export class Reachability {
       .getAddressesWithMetadata()
       .filter(({ type, multiaddr: address }) => type === 'transport' && this.#far.endpoint(address) !== null)
       .map(({ multiaddr: address }) => plain(address))
+    this.#own = new Set(own)
     const ports = this.#listeningPorts()
     const told = [...this.#mapped(), ...this.#observedHosts().flatMap((host) => ports.map((port) => `/ip4/${host}/tcp/${port}`))]
     const addresses = [...own.map((address) => ({ address, isOwn: true })), ...told.map((address) => ({ address, isOwn: false }))]
