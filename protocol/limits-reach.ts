@@ -24,8 +24,15 @@ export const REACH = {
   /** Nobody has reached us so long after the first one who could: a relay is asked, whatever is found out later. */
   graceMs: 3_000,
   relaysWanted: 2,
-  /** Hosts under which others see us. */
+  /** Hosts under which others see us, that are looked at. */
   observedMax: 4,
+  /** Neighbourhoods that must see us there before. */
+  observersMin: 2,
+  /** New ones in a minute: what two neighbourhoods agree on can have a third party dialled only so often. */
+  observedPerMinuteMax: 2,
+  /** Peers whose word for it is kept, and of one neighbourhood. */
+  claimsMax: 256,
+  claimsPerGroupMax: 8,
   /** Our own addresses are looked at so often. */
   lookMs: 15_000,
   /** A peer that we reached through a relay may dial us back within this time. */
@@ -36,6 +43,11 @@ export const REACH = {
 export const CHECKING = {
   perMinuteMax: 30,
   perHostPerMinuteMax: 4,
+  /** Checks of our own that others are asked for: a round of every address, and those of new hosts leave room for the rest. */
+  asksPerMinuteMax: 60,
+  asksPerHostPerMinuteMax: 16,
+  /** Data that we pay with: ten checks at the highest price. Where others see us as we say, they ask for none. */
+  sentBytesPerMinuteMax: 1_000_000,
   addressesLookedAtMax: 16,
   messageBytesMax: 8 * KIB,
   /** Whoever wants an address dialled that is not the one it comes from sends so much first: no cheap way to make us dial strangers. */

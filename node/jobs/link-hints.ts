@@ -34,28 +34,30 @@ function checked(hint: string, peerId: string): string {
   return named
 }
 
-/** From afar first, then through a relay, then the local network; where only this machine is left, that. */
+/** From afar first, then through a relay. Where nobody comes from afar, the local network; where only this machine is left, that. */
 function ownHints({ addresses }: HintedNode): string[] {
   const ranked = addresses().flatMap((address) => {
     const rank = rankOf(address)
     return rank === null ? [] : [{ address, rank }]
   })
   const best = ranked.sort((a, b) => a.rank - b.rank)
-  // Loopback is of use to nobody who has another choice.
-  const useful = best.some(({ rank }) => rank < LOOPBACK) ? best.filter(({ rank }) => rank < LOOPBACK) : best
+  // Links travel: what is inside of the home is of no use to others who have another choice, and not for them to know.
+  const worst = Math.max(RELAYED, best[0]?.rank ?? LOOPBACK)
+  const useful = best.filter(({ rank }) => rank <= worst)
   if (useful.length === 0) throw new JobError('BAD_ADDRESS', 'this node has no address that could stand in a link')
   return useful.map(({ address }) => address)
 }
 
 /** Whether strangers anywhere can use this address. */
-export const worksFromAfar = (address: string): boolean => (rankOf(address) ?? LOOPBACK) <= 1
+export const worksFromAfar = (address: string): boolean => (rankOf(address) ?? LOOPBACK) <= RELAYED
 
+const RELAYED = 1
 const LOOPBACK = 3
 
-/** 0: public, 1: relayed, 2: private, LOOPBACK; null: dialled by nobody who has it from a link. */
+/** 0: public, RELAYED, 2: private, LOOPBACK; null: dialled by nobody who has it from a link. */
 function rankOf(address: string): number | null {
   const endpoint = endpointOf(multiaddr(address))
   if (endpoint === null || endpoint.kind === 'dns' || (endpoint.port < 1024 && endpoint.port !== 80 && endpoint.port !== 443)) return null
-  if (endpoint.isRelayed) return 1
+  if (endpoint.isRelayed) return RELAYED
   return { public: 0, private: 2, loopback: LOOPBACK }[classifyHost(endpoint)]
 }

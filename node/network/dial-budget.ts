@@ -43,9 +43,10 @@ export class DialBudget {
     this.#rules = rules
   }
 
-  /** A peer that passed hello, with the address at which it did: no budget applies to it at that host any more. */
+  /** A peer that passed hello, with the address at which it did: no budget applies to it at that host any more. A relay's host is not its. */
   trustPeer(peerId: string, address: Multiaddr): void {
-    this.#trustedPeers.add(`${peerId} ${endpointOf(address)?.host}`)
+    const endpoint = endpointOf(address)
+    if (endpoint !== null && !endpoint.isRelayed) this.#trustedPeers.add(`${peerId} ${endpoint.host}`)
   }
 
   /** An address that the user gave by hand. */

@@ -132,8 +132,9 @@ export async function createStack(options: StackOptions): Promise<Stack> {
   const listen = await withKeptPorts(options.listen, datastore, log)
   const node = await createNode({ limits, privateKey, plan, listen, mdns, datastore, budget, gater, dhts, reach, socketsMax })
   node.addEventListener('connection:open', ({ detail }) => {
-    // A relay is found anew each time.
-    if (detail.direction === 'outbound' && endpointOf(detail.remoteAddr)?.isRelayed !== true)
+    // A relay is found anew each time, and whoever asks to be dialled is not one that we looked for.
+    const isOurs = detail.direction === 'outbound' && !reach.isCheck(detail.remotePeer)
+    if (isOurs && endpointOf(detail.remoteAddr)?.isRelayed !== true)
       known.remember(detail.remotePeer.toString(), detail.remoteAddr.toString())
   })
   const neighbours = options.mdns ? new Neighbours({ node, log, now }) : null
@@ -302,7 +303,8 @@ class NodeStack implements Stack {
 
   trust(peerId: string): void {
     for (const connection of this.#parts.node.getConnections(peerIdFromString(peerId))) {
-      this.#parts.budget.trustPeer(peerId, connection.remoteAddr)
+      // The address of a relayed one begins with the host of the relay, which has passed nothing.
+      if (!isRelayed(connection)) this.#parts.budget.trustPeer(peerId, connection.remoteAddr)
     }
   }
 
@@ -327,15 +329,16 @@ class NodeStack implements Stack {
   }
 
   async #stop(): Promise<void> {
-    const { node, known, log } = this.#parts
+    const { node, known, reach, log } = this.#parts
     this.#stopping.abort(new NetworkError('CLOSED', 'the network is stopping'))
     this.#parts.neighbours?.stop()
     this.#parts.own.stop()
-    await this.#parts.reach.stop()
-    await known.close()
     const late = Promise.withResolvers<void>()
     const timer = setTimeout(late.resolve, WAITS.stopMs)
-    const ending = Promise.resolve(node.stop()).catch((cause: unknown) =>
+    const stopNode = async (): Promise<void> => {
+      await reach.stop().finally(() => node.stop())
+    }
+    const ending = Promise.all([stopNode(), known.close()]).catch((cause: unknown) =>
       log.warn('the network did not stop cleanly', { cause: asError(cause) }),
     )
     await Promise.race([ending, late.promise])

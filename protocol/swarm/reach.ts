@@ -141,6 +141,7 @@ export class Reach {
     const entry = this.#entries.get(address)
     if (entry === undefined) return
     entry.checking = null
+    entry.isAsking = false
     entry.againMs = now
   }
 
@@ -179,6 +180,11 @@ export class Reach {
   #goOn(address: string, entry: Entry, now: number, actions: ReachAction[]): void {
     if (entry.checking !== null && now >= entry.checking.untilMs) entry.checking = null
     if (entry.checking === null && now >= entry.againMs) {
+      // Nobody has confirmed it in a whole round: nobody knows.
+      if (entry.isAsking && entry.verdict === 'open') {
+        entry.verdict = 'unknown'
+        actions.push({ type: 'closed', address })
+      }
       entry.reached.clear()
       entry.failed.clear()
       entry.asked.clear()
@@ -195,10 +201,10 @@ export class Reach {
 
   #nextChecker({ asked, reached, failed }: Entry): { peer: string; group: string } | null {
     if (asked.size >= this.#limits.checkersMax) return null
-    for (const [peer, group] of this.#checkers) {
-      if (!asked.has(peer) && !reached.has(group) && !failed.has(group)) return { peer, group }
-    }
-    return null
+    const free = [...this.#checkers].filter(([peer, group]) => !asked.has(peer) && !reached.has(group) && !failed.has(group))
+    // Whoever came first, and stays, does not have the word every time.
+    const chosen = free[Math.floor(this.#random() * free.length)]
+    return chosen === undefined ? null : { peer: chosen[0], group: chosen[1] }
   }
 
   #wantRelays(now: number, actions: ReachAction[]): void {

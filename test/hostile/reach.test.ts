@@ -8,6 +8,7 @@ import { tcp } from '@libp2p/tcp'
 import { pbStream } from '@libp2p/utils'
 import { multiaddr } from '@multiformats/multiaddr'
 import { MemoryDatastore } from 'datastore-core'
+import { Key } from 'interface-datastore'
 import { createLibp2p } from 'libp2p'
 import { afterEach, describe, expect, it } from 'vitest'
 import { silentLog } from '../../node/log.ts'
@@ -97,6 +98,25 @@ describe('dialling others back', () => {
     expect(victim.arrivals()).toBe(1)
   })
 
+  it('dials no address that names another peer than the asker', async () => {
+    const stack = await startStack()
+    const stranger = await startStranger()
+    const other = await startStranger([], ['/ip4/127.0.0.1/tcp/0'])
+    expect((await ask(stranger, stack, [other.getMultiaddrs()[0]!.toString()]))?.dialResponse?.status).toBe('E_DIAL_REFUSED')
+    expect(other.getConnections()).toEqual([])
+  })
+
+  it('remembers nobody for having dialled him back', async () => {
+    const datastore = new MemoryDatastore()
+    const stack = await startStack({ datastore })
+    const stranger = await startStranger([], ['/ip4/127.0.0.1/tcp/0'])
+    const answer = await ask(stranger, stack, [stranger.getMultiaddrs()[0]!.toString()])
+    expect(answer?.dialResponse?.dialStatus).toBe('E_DIAL_BACK_ERROR') // dialled, and does not speak of it
+    await stack.stop()
+    const known = new TextDecoder().decode(await datastore.get(new Key('/shoal/known-peers')))
+    expect(known).not.toContain(stranger.peerId.toString())
+  })
+
   it('asks so often and no more', async () => {
     const stack = await startStack()
     const stranger = await startStranger()
@@ -117,6 +137,37 @@ describe('dialling others back', () => {
       `/ip4/5.9.0.2/tcp/4801/p2p/${far.peerId}/p2p-circuit`,
     ]
     expect((await ask(await startStranger(), far, addresses))?.dialResponse?.status).toBe('E_DIAL_REFUSED')
+  })
+})
+
+describe('being dialled back', () => {
+  /** A checker that brings the number to an address of its choice. */
+  async function startChecker(stack: Stack, choose: (asked: string) => string): Promise<() => number> {
+    let brought = 0
+    const checker = await startStranger()
+    await checker.handle(DIAL_REQUEST, async (stream) => {
+      const { dialRequest } = await pbStream(stream).pb(codecs.check).read({ signal: patience() })
+      const connection = await checker.dial(multiaddr(choose(multiaddr(dialRequest!.addrs[0]!).toString())), {
+        ...{ force: true, signal: patience() },
+      })
+      const back = pbStream(await connection.newStream('/libp2p/autonat/2/dial-back', { signal: patience() }))
+      await back.write({ nonce: dialRequest!.nonce }, codecs.dialBack, { signal: patience() })
+      await back.read(codecs.dialBackResponse, { signal: patience() }).catch(() => {}) // refused
+      brought++
+      stream.abort(new Error('done'))
+    })
+    await checker.dial(multiaddr(stack.addresses()[0]!), { signal: patience() })
+    return () => brought
+  }
+
+  it('proves nothing when it came to another address than the one asked about', async () => {
+    for (const isHonest of [true, false]) {
+      const stack = await startStack({ listen: ['/ip4/127.0.0.1/tcp/0', '/ip4/127.0.0.2/tcp/0'] })
+      const all = stack.addresses()
+      const brought = await startChecker(stack, (asked) => all.find((address) => address.startsWith(asked) === isHonest)!)
+      await expect.poll(brought, WAIT).toBe(2)
+      await expect.poll(() => stack.reach().addresses.filter(({ verdict }) => verdict === 'open').length, WAIT).toBe(isHonest ? 2 : 0)
+    }
   })
 })
 

@@ -22,14 +22,12 @@ describe('hints of a link', () => {
     ])
   })
 
-  it('are of its own first those that work from afar, then relayed ones, then those of the local network, and four at most', () => {
+  it('are of its own first those that work from afar, then relayed ones, only where there is neither those of the local network, and four at most', () => {
     const relayed = `/ip4/62.4.0.2/tcp/4801/p2p/${OTHER}/p2p-circuit`
     const own = node('/ip4/127.0.0.1/tcp/4801', '/ip4/192.168.1.2/tcp/4801', relayed, '/ip4/5.9.0.2/tcp/4801')
-    expect(linkHints(['own'], own)).toEqual([
-      `/ip4/5.9.0.2/tcp/4801/p2p/${SELF}`,
-      `${relayed}/p2p/${SELF}`,
-      `/ip4/192.168.1.2/tcp/4801/p2p/${SELF}`,
-    ])
+    expect(linkHints(['own'], own)).toEqual([`/ip4/5.9.0.2/tcp/4801/p2p/${SELF}`, `${relayed}/p2p/${SELF}`])
+    const atHome = node('/ip4/127.0.0.1/tcp/4801', '/ip4/192.168.1.2/tcp/4801')
+    expect(linkHints(['own'], atHome)).toEqual([`/ip4/192.168.1.2/tcp/4801/p2p/${SELF}`])
     expect(linkHints(['own'], node('/ip4/127.0.0.1/tcp/4801'))).toEqual([`/ip4/127.0.0.1/tcp/4801/p2p/${SELF}`])
     const many = node(...Array.from({ length: 9 }, (_, i) => `/ip4/5.9.0.${i + 2}/tcp/4801`))
     expect(linkHints(['own'], many)).toHaveLength(4)

@@ -132,6 +132,12 @@ describe('the dial budget', () => {
     expect(budget.allows(multiaddr(`/ip4/9.9.9.9/tcp/4001/p2p/${ID}`))).toBe(false)
   })
 
+  test('holds for the host of the relay through which a peer passed hello', () => {
+    const { budget } = create()
+    budget.trustPeer(ID, multiaddr(`/ip4/5.6.7.8/tcp/4001/p2p/${ID}/p2p-circuit/p2p/${ID}`))
+    expect(budget.allows(multiaddr(`/ip4/5.6.7.8/tcp/22/p2p/${ID}`))).toBe(false)
+  })
+
   test('of a query ends, and so does that of what runs by itself, until the next minute', () => {
     const { budget, advance } = create()
     const dials = { left: 2 }

@@ -47,6 +47,19 @@ afterEach(async () => {
   await Promise.all(started.splice(0).map((stack) => stack.stop()))
 })
 
+describe('stopping', () => {
+  test('ends although the list of known peers cannot be written', async () => {
+    class Hanging extends MemoryDatastore {
+      override put(...args: Parameters<MemoryDatastore['put']>): ReturnType<MemoryDatastore['put']> {
+        return args[0].toString() === '/shoal/known-peers' ? new Promise<never>(() => {}) : super.put(...args)
+      }
+    }
+    const stack = await start({ datastore: new Hanging() })
+    await stack.stop()
+    expect(stack.addresses()).toEqual([])
+  })
+})
+
 describe('a swarm stream', () => {
   test('carries frames both ways and tells each side who the other is', async () => {
     const [a, b] = [await start(), await start()]

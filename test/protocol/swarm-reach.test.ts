@@ -105,6 +105,25 @@ describe('who can reach this node', () => {
     }
   })
 
+  it('what was open is so no longer when a whole round has brought no answer that counts', () => {
+    const bench = benchWith(OWN, true)
+    bench.answers(OWN, 'reached', 'p')
+    bench.feed({ type: 'checkerGone', peer: 'p' })
+    expect(bench.wait()).toEqual([])
+    expect(bench.machine.isOpen).toBe(true)
+    expect(bench.wait()).toContainEqual({ type: 'closed', address: OWN })
+    expect(bench.now).toBe(REACH.openAgainMs + REACH.closedAgainMs)
+    expect(bench.machine.addresses[0]?.verdict).toBe('unknown')
+  })
+
+  it('is asked of whoever is drawn, not of the one that came first', () => {
+    const machine = new Reach(REACH, () => 0.99)
+    for (const peer of ['p', 'q', 'r']) machine.handle({ type: 'checker', peer, group: peer }, 0)
+    expect(machine.handle({ type: 'addresses', addresses: [{ address: OWN, isOwn: true }] }, 0)).toEqual([
+      { type: 'check', peer: 'r', address: OWN },
+    ])
+  })
+
   it('relays are wanted when nothing is open a while after the first peer outside, and no more once something is', () => {
     const bench = benchWith(TOLD, false)
     bench.feed({ type: 'checker', peer: 'p', group: 'g' })

@@ -6,14 +6,15 @@
  * to one public address that the dial budget allows, and pays with data when that is not where it comes from.
  */
 import { randomInt } from 'node:crypto'
-import type { Connection, Libp2p, Stream } from '@libp2p/interface'
+import { isIPv6, type Socket } from 'node:net'
+import type { Connection, Libp2p, PeerId, Stream } from '@libp2p/interface'
 import { pbStream } from '@libp2p/utils'
 import { type Multiaddr, multiaddr } from '@multiformats/multiaddr'
 import type { Hit } from '../../../protocol/limit-table.ts'
 import { CHECKING, NETWORK, REACH } from '../../../protocol/limits.ts'
 import type { CheckOutcome } from '../../../protocol/swarm/reach.ts'
 import type { Log } from '../../log.ts'
-import { endpointOf } from '../addresses.ts'
+import { type Endpoint, endpointOf, hostGroup, peerIn } from '../addresses.ts'
 import type { DialBudget } from '../dial-budget.ts'
 import { asError } from '../network-error.ts'
 import type { Far } from './far.ts'
@@ -41,8 +42,13 @@ type Messages = { read(signal: AbortSignal): Promise<CheckMessage>; write(messag
 export class DialBack {
   readonly #parts: DialBackParts
   readonly #windows = new MinuteWindows(CHECKING.perMinuteMax, CHECKING.perHostPerMinuteMax)
-  /** Numbers that we gave out and wait for: when, and whether they came. */
-  readonly #waiting = new Map<bigint, { sinceMs: number; hasCome: boolean }>()
+  /** What we ask of others in a minute, and pay for it. */
+  readonly #asks = new MinuteWindows(CHECKING.asksPerMinuteMax, CHECKING.asksPerHostPerMinuteMax)
+  readonly #sent = new MinuteWindows(CHECKING.sentBytesPerMinuteMax, CHECKING.sentBytesPerMinuteMax)
+  /** Numbers that we gave out and wait for: when, for which address, and whether they came. */
+  readonly #waiting = new Map<bigint, { sinceMs: number; asked: Endpoint | null; isOwn: boolean; hasCome: boolean }>()
+  /** The last dial back to each peer, and those before it: one at a time, since a second dial would be joined to the first. */
+  readonly #dials = new Map<string, Promise<unknown>>()
 
   constructor(parts: DialBackParts) {
     this.#parts = parts
@@ -54,11 +60,18 @@ export class DialBack {
     await node.handle(DIAL_BACK, (stream, connection) => this.#guard(stream, this.#take(stream, connection)), IN)
   }
 
-  /** Asks the peer of a connection to dial an address of ours. */
-  async check(connection: Connection, address: Multiaddr, outer: AbortSignal): Promise<CheckOutcome> {
+  /** Whether a peer is being dialled back: what comes of that is no peer that we looked for. */
+  isDialling(peer: PeerId): boolean {
+    return this.#dials.has(peer.toString())
+  }
+
+  /** Asks the peer of a connection to dial an address of ours; `isOwn`: at an interface of this machine. */
+  async check(connection: Connection, address: Multiaddr, isOwn: boolean, outer: AbortSignal): Promise<CheckOutcome> {
+    const { now } = this.#parts
+    if (!this.#asks.take(endpointOf(address)?.host ?? '', now())) return 'refused'
     const signal = AbortSignal.any([outer, AbortSignal.timeout(REACH.checkMs)])
     const nonce = BigInt(randomInt(1, 2 ** 47))
-    this.#waiting.set(nonce, { sinceMs: Date.now(), hasCome: false })
+    this.#waiting.set(nonce, { sinceMs: Date.now(), asked: endpointOf(address), isOwn, hasCome: false })
     let stream: Stream | undefined
     try {
       stream = await connection.newStream(DIAL_REQUEST, { signal, maxOutboundStreams: REACH.addressesMax })
@@ -66,7 +79,9 @@ export class DialBack {
       await messages.write({ dialRequest: { addrs: [address.bytes], nonce } }, signal)
       let answer = await messages.read(signal)
       if (answer.dialDataRequest !== undefined) {
-        await sendData(messages, Number(answer.dialDataRequest.numBytes), signal)
+        const bytes = Number(answer.dialDataRequest.numBytes)
+        if (!this.#sent.take('', now(), bytes)) return 'refused'
+        await sendData(messages, bytes, signal)
         answer = await messages.read(signal)
       }
       return outcomeOf(answer, this.#waiting.get(nonce)?.hasCome === true)
@@ -76,7 +91,7 @@ export class DialBack {
       return 'refused'
     } finally {
       this.#waiting.delete(nonce)
-      stream?.close({ signal: AbortSignal.timeout(CHECKING.dialMs) }).catch(() => stream?.abort(new Error('could not close')))
+      if (stream !== undefined) void endStream(stream)
     }
   }
 
@@ -89,7 +104,7 @@ export class DialBack {
   async #guard(stream: Stream, work: Promise<void>): Promise<void> {
     try {
       await work
-      await stream.close({ signal: AbortSignal.timeout(CHECKING.dialMs) })
+      await endStream(stream)
     } catch (thrown) {
       this.#parts.log.debug('a check ended early', { cause: asError(thrown) })
       stream.abort(asError(thrown))
@@ -105,8 +120,18 @@ export class DialBack {
     const waiting = this.#waiting.get(nonce)
     const isNew = connection.direction === 'inbound' && waiting !== undefined && connection.timeline.open >= waiting.sinceMs
     if (!isNew || (connection.limits !== undefined && connection.limits !== null)) throw new Error('nobody was asked for this')
+    if (!this.#cameTo(connection, waiting)) throw new Error('it came to another address than the one asked about')
     waiting.hasCome = true
     await messages.write({ status: 'OK' }, codecs.dialBackResponse, { signal })
+  }
+
+  /** Behind a router nobody sees which address was dialled; where it is this machine's own, it must be the one asked about. */
+  #cameTo(connection: Connection, { asked, isOwn }: { asked: Endpoint | null; isOwn: boolean }): boolean {
+    const local = localAddressOf(connection)
+    if (local === null || asked === null) return !isOwn
+    if (!isOwn && this.#parts.far.endpoint(local) === null) return true
+    const endpoint = endpointOf(local)
+    return endpoint?.host === asked.host && endpoint.port === asked.port
   }
 
   async #serve(stream: Stream, connection: Connection): Promise<void> {
@@ -117,31 +142,46 @@ export class DialBack {
     const { dialRequest } = await messages.read(signal)
     if (dialRequest === undefined) throw new Error('not a request')
     const refuse = (status: string): Promise<void> => messages.write({ dialResponse: { status, addrIdx: 0, dialStatus: 'UNUSED' } }, signal)
-    if (from === null || !this.#windows.take(from.host, now())) {
+    if (from === null || !this.#windows.take(hostGroup(from, true) ?? from.host, now())) {
       if (from !== null) hit('checks')
       return await refuse('E_REQUEST_REJECTED')
     }
-    const chosen = this.#choose(dialRequest.addrs)
+    const chosen = this.#choose(dialRequest.addrs, connection.remotePeer)
     if (chosen === null) return await refuse('E_DIAL_REFUSED')
     if (chosen.host !== from.host) await takeData(messages, chosen.index, signal)
-    const dialStatus = await this.#dial(chosen.address, connection, dialRequest.nonce)
+    const dialStatus = await this.#inTurn(connection.remotePeer, () => this.#dial(chosen.address, connection, dialRequest.nonce))
     await messages.write({ dialResponse: { status: 'OK', addrIdx: chosen.index, dialStatus } }, signal)
   }
 
-  /** The first address that may be dialled at all. */
-  #choose(addresses: Uint8Array[]): { index: number; address: Multiaddr; host: string } | null {
+  /** The first address that may be dialled at all, and leads to nobody but the asker. */
+  #choose(addresses: Uint8Array[], asker: PeerId): { index: number; address: Multiaddr; host: string } | null {
     for (const [index, bytes] of addresses.slice(0, CHECKING.addressesLookedAtMax).entries()) {
       const address = parse(bytes)
       const endpoint = address === null ? null : this.#parts.far.endpoint(address)
-      if (address !== null && endpoint !== null && this.#parts.budget.allows(address)) return { index, address, host: endpoint.host }
+      if (address === null || endpoint === null || (peerIn(address) ?? asker.toString()) !== asker.toString()) continue
+      if (this.#parts.budget.allows(address)) return { index, address, host: endpoint.host }
     }
     return null
+  }
+
+  async #inTurn<T>(peer: PeerId, work: () => Promise<T>): Promise<T> {
+    const key = peer.toString()
+    const turn = (this.#dials.get(key) ?? Promise.resolve()).then(work, work)
+    this.#dials.set(key, turn)
+    try {
+      return await turn
+    } finally {
+      if (this.#dials.get(key) === turn) this.#dials.delete(key)
+    }
   }
 
   async #dial(address: Multiaddr, asking: Connection, nonce: bigint): Promise<string> {
     const { node, codecs } = this.#parts
     const signal = AbortSignal.timeout(CHECKING.dialMs)
     const whole = address.toString().includes('/p2p/') ? address : address.encapsulate(`/p2p/${asking.remotePeer.toString()}`)
+    const before = new Set(node.getConnections(asking.remotePeer).map(({ id }) => id))
+    // It would be joined to that dial, which others wait for.
+    if (node.getDialQueue().some(({ peerId }) => peerId?.equals(asking.remotePeer))) return 'UNUSED'
     let connection: Connection
     try {
       connection = await node.dial(whole, { signal, force: true })
@@ -149,7 +189,7 @@ export class DialBack {
       return 'E_DIAL_ERROR' // that is the answer
     }
     try {
-      if (connection.id === asking.id) throw new Error('the same connection')
+      if (before.has(connection.id)) throw new Error('a connection that was there before')
       const stream = await connection.newStream(DIAL_BACK, { signal })
       const messages = pbStream(stream, STREAM_LIMITS)
       await messages.write({ nonce }, codecs.dialBack, { signal })
@@ -158,7 +198,7 @@ export class DialBack {
     } catch {
       return 'E_DIAL_BACK_ERROR' // that is the answer
     } finally {
-      if (connection.id !== asking.id) connection.close({ signal: AbortSignal.timeout(CHECKING.dialMs) }).catch(() => {}) // closed all the same
+      if (!before.has(connection.id)) connection.close({ signal: AbortSignal.timeout(CHECKING.dialMs) }).catch(() => {}) // closed all the same
     }
   }
 }
@@ -184,6 +224,24 @@ async function takeData(messages: Messages, addrIdx: number, signal: AbortSignal
     if (count === 0) throw new Error('no data')
     came += count
   }
+}
+
+/** Finishes our side, and resets a stream of which the other side does not finish in time. Never throws. */
+async function endStream(stream: Stream): Promise<void> {
+  const signal = AbortSignal.timeout(CHECKING.dialMs)
+  await stream.close({ signal }).catch((thrown: unknown) => stream.abort(asError(thrown)))
+  if (stream.remoteWriteStatus === 'closed' || stream.status !== 'open') return
+  const late = (): void => stream.abort(new Error('the other side did not finish'))
+  signal.addEventListener('abort', late, { once: true })
+  stream.addEventListener('close', () => signal.removeEventListener('abort', late), { once: true })
+}
+
+/** Where on this machine a connection over TCP has arrived; null for any other. */
+function localAddressOf(connection: Connection): Multiaddr | null {
+  const { maConn } = connection as { maConn?: { socket?: Partial<Socket> } } // public fields of the libraries' own classes
+  const { localAddress, localPort } = maConn?.socket ?? {}
+  if (localAddress === undefined || localPort === undefined) return null
+  return multiaddr(`/${isIPv6(localAddress) ? 'ip6' : 'ip4'}/${localAddress.split('%')[0]}/tcp/${localPort}`)
 }
 
 function parse(bytes: Uint8Array): Multiaddr | null {

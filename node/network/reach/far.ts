@@ -14,7 +14,8 @@ export class Far {
   /** Where a direct TCP address that strangers could dial leads to; null for any other. */
   endpoint(address: Multiaddr): Endpoint | null {
     const endpoint = endpointOf(address)
-    if (endpoint === null || endpoint.isRelayed || endpoint.kind === 'dns' || endpoint.port === 0) return null
+    const isPlain = /^\/ip[46]\/[^/]+\/tcp\/\d+(\/p2p\/[^/]+)?$/.test(address.toString())
+    if (endpoint === null || !isPlain || endpoint.port === 0) return null
     const kind = classifyHost(endpoint)
     return kind === 'public' || (kind === 'loopback' && this.#isLoopbackFar) ? endpoint : null
   }

@@ -21,6 +21,7 @@ import { PortMapper } from '../port-mapping/port-mapper.ts'
 import { DIAL_REQUEST, DialBack } from './dial-back.ts'
 import { Far } from './far.ts'
 import { type Codecs, loadCodecs } from './messages.ts'
+import { ObservedHosts } from './observed-hosts.ts'
 import { RelayFinder, type Reservations } from './relay-finder.ts'
 import { type RelayingStatus, RelayService } from './relay-service.ts'
 
@@ -62,7 +63,9 @@ export class Reachability {
   readonly #far: Far
   readonly #machine: Reach
   readonly #stopped = new AbortController()
-  readonly #observed = new Set<string>()
+  readonly #observed = new ObservedHosts()
+  /** Addresses at interfaces of this machine. */
+  #own = new Set<string>()
   #components: Components | null = null
   #relay: RelayService | null = null
   #reservations: Reservations | null = null
@@ -166,6 +169,11 @@ export class Reachability {
     return this.#reservations?.hasReservation(peer) === true
   }
 
+  /** Whether a peer is dialled only because it asked who can reach it. */
+  isCheck(peer: PeerId): boolean {
+    return this.#checks?.isDialling(peer) === true
+  }
+
   /** The direct connection with a peer that dials us back in time; null when none comes, or when nobody could. */
   async directFrom(peer: PeerId, signal: AbortSignal): Promise<Connection | null> {
     const node = this.#node
@@ -241,7 +249,7 @@ export class Reachability {
     const outcome =
       connection === undefined || this.#checks === null
         ? 'refused'
-        : await this.#checks.check(connection, multiaddr(address), this.#stopped.signal)
+        : await this.#checks.check(connection, multiaddr(address), this.#own.has(address), this.#stopped.signal)
     this.#feed({ type: 'answered', peer, address, outcome })
   }
 
@@ -249,7 +257,7 @@ export class Reachability {
     const { peerId, connection, protocols, observedAddr, listenAddrs } = detail
     const group = this.#far.groupOf(connection)
     if (group !== null) {
-      if (observedAddr !== undefined) this.#sawUs(observedAddr)
+      if (observedAddr !== undefined) this.#sawUs(observedAddr, peerId, group)
       if (protocols.includes(DIAL_REQUEST)) this.#feed({ type: 'checker', peer: peerId.toString(), group })
       this.#finder?.look()
     }
@@ -258,16 +266,21 @@ export class Reachability {
 
   readonly #gone = ({ detail }: CustomEvent<PeerId>): void => {
     this.#relay?.forget(detail)
+    this.#observed.forget(detail.toString())
     this.#feed({ type: 'checkerGone', peer: detail.toString() })
   }
 
-  /** Somebody outside sees us at this host; its port is that of an outgoing connection. */
-  #sawUs(address: Multiaddr): void {
+  /** Somebody outside says that it sees us at this host; its port is that of an outgoing connection. */
+  #sawUs(address: Multiaddr, peer: PeerId, group: string): void {
     const endpoint = this.#far.endpoint(address)
-    if (endpoint === null || endpoint.kind !== 'ip4' || this.#observed.has(endpoint.host)) return
-    this.#observed.add(endpoint.host)
-    if (this.#observed.size > REACH.observedMax) this.#observed.delete(this.#observed.values().next().value!) // there is one
+    if (endpoint === null || endpoint.kind !== 'ip4') return
+    this.#observed.tell(peer.toString(), group, endpoint.host)
     this.#look()
+  }
+
+  #observedHosts(): readonly string[] {
+    const open = this.#machine.addresses.filter(({ verdict }) => verdict === 'open').map(({ address }) => address)
+    return this.#observed.hosts((host) => open.some((address) => address.startsWith(`/ip4/${host}/tcp/`)), this.#init.now())
   }
 
   readonly #look = (): void => {
@@ -277,8 +290,9 @@ export class Reachability {
       .getAddressesWithMetadata()
       .filter(({ type, multiaddr: address }) => type === 'transport' && this.#far.endpoint(address) !== null)
       .map(({ multiaddr: address }) => plain(address))
+    this.#own = new Set(own)
     const ports = this.#listeningPorts()
-    const told = [...this.#mapped(), ...[...this.#observed].flatMap((host) => ports.map((port) => `/ip4/${host}/tcp/${port}`))]
+    const told = [...this.#mapped(), ...this.#observedHosts().flatMap((host) => ports.map((port) => `/ip4/${host}/tcp/${port}`))]
     const addresses = [...own.map((address) => ({ address, isOwn: true })), ...told.map((address) => ({ address, isOwn: false }))]
     const unique = new Map(addresses.reverse().map((entry) => [entry.address, entry]))
     this.#feed({ type: 'addresses', addresses: [...unique.values()].reverse() })
