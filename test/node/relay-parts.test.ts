@@ -1,7 +1,6 @@
 /** The parts of relaying: messages with limits, places, counts by machine, and which addresses a relay may have us announce. */
 import { circuitRelayServer } from '@libp2p/circuit-relay-v2'
 import { generateKeyPair } from '@libp2p/crypto/keys'
-import { defaultLogger } from '@libp2p/logger'
 import { peerIdFromPrivateKey } from '@libp2p/peer-id'
 import { multiaddr } from '@multiformats/multiaddr'
 import { describe, expect, it } from 'vitest'
@@ -38,7 +37,7 @@ describe('messages of relaying', () => {
 describe('places at a relay', () => {
   /** The library's own store, with little time for each place. */
   function storeOf(reservationTtl: number): Places & { reservationTtl: number } {
-    const server = circuitRelayServer({ reservations: { reservationTtl } })({ logger: defaultLogger() } as never) // nothing else is used yet
+    const server = circuitRelayServer({ reservations: { reservationTtl } })({ logger: { forComponent: () => () => {} } } as never) // nothing else is used yet
     return (server as unknown as { reservationStore: Places & { reservationTtl: number } }).reservationStore // a field that it hides
   }
 
