@@ -128,7 +128,11 @@ export async function openNode(config: Config, options: NodeOptions): Promise<Sh
     host.holdBack(budgets.held)
     budgets.onHold((held) => host.holdBack(held))
     if (stack !== null) {
-      const relaying = new RelayLimits(budgets, limiter, (day, second) => stack.setRelayLimits(day, second))
+      const relaying = new RelayLimits({
+        ...{ budgets, limiter },
+        set: (day, second) => stack.setRelayLimits(day, second),
+        passed: () => stack.reach().relaying?.bytes ?? null,
+      })
       undo.push(async () => relaying.stop())
     }
     await host.start()

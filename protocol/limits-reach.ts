@@ -63,6 +63,10 @@ export const RELAY = {
   bytesPerDay: 4 * GIB,
   /** Of these, for one peer. */
   bytesPerPeerPerDayMax: GIB,
+  /** And for one machine, whatever number of peers it says it is. */
+  bytesPerHostPerDayMax: GIB,
+  /** Peers and machines whose bytes of the day are known; those with the fewest are forgotten first. */
+  dayNamesMax: 4096,
   /** All that is passed on together, while nothing else moves. */
   bytesPerSecond: 2 * MIB,
   /** With an upload cap, and beside own transfers, it is this part of them: more than four fifths of the line stay theirs. */
@@ -78,12 +82,20 @@ export const RELAY = {
   reservationMs: 3_600_000,
   circuitsMax: 32,
   circuitsPerPeerMax: 8,
+  circuitsPerHostMax: 8,
   circuitMs: 7_200_000,
+  /** A circuit ends after so long without a byte either way, like any other connection. */
+  circuitIdleMs: 120_000,
   circuitBytesMax: GIB,
   /** Bytes of one direction that are read and not passed on yet. */
   unsentBytesMax: 256 * KIB,
   messageBytesMax: 4 * KIB,
   messageMs: 10_000,
+  /** What the library reads of a relay, or of who is relayed: bytes of a message, and addresses in it. */
+  readBytesMax: 8 * KIB,
+  addressesReadMax: 16,
+  /** A relay that has said no more than this long whether it has a place for us is left alone. */
+  reserveMs: 10_000,
   /** Whether a peer speaks our protocols is known after identify. */
   identifyMs: 5_000,
   /** Relays are pinged so often: routers forget connections that are idle, and so does the transport after two minutes. */
@@ -118,5 +130,7 @@ export const MAPPING = {
   /** Ports outside that are tried, when other computers of the home have the first ones. */
   portTriesMax: 3,
   portStep: 1,
+  /** Mappings that are taken back at the end; older ones end by themselves. */
+  undosMax: 8,
   retryMs: 1_200_000,
 } as const

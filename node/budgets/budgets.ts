@@ -131,6 +131,12 @@ export class Budgets {
     return { up, down, from, nextChangeMs: nextChange(schedule, this.#wallMs()) }
   }
 
+  /** Bytes that were passed on for others: they came in, and went out. */
+  countRelayed(bytes: number): void {
+    this.#count('down', bytes)
+    this.#count('up', bytes)
+  }
+
   /** The volume of this month. */
   month(): MonthNow {
     this.#flush()

@@ -15,22 +15,42 @@ export function relayPace({ up, down }: Pick<Rates, 'up' | 'down'>): number {
   return Math.min(RELAY.bytesPerSecond, beside, cap)
 }
 
-/** Tells the network what it may pass on, until it is stopped. */
-export class RelayLimits {
-  readonly #timer: NodeJS.Timeout
+export interface RelayLimitsParts {
+  budgets: Pick<Budgets, 'current' | 'held' | 'countRelayed'>
+  limiter: Pick<RateLimiter, 'state'>
+  set(bytesPerDay: number, bytesPerSecond: number): void
+  /** All that was passed on since the node began; null: not known now. */
+  passed(): number | null
+}
 
-  constructor(
-    budgets: Pick<Budgets, 'current' | 'held'>,
-    limiter: Pick<RateLimiter, 'state'>,
-    set: (bytesPerDay: number, bytesPerSecond: number) => void,
-  ) {
-    // Nothing is passed on once the volume of the month is used up.
-    const look = (): void => set(budgets.held.up ? 0 : budgets.current.relayBytesPerDay, relayPace(limiter.state()))
-    look()
-    this.#timer = setInterval(look, RELAY.lookMs).unref()
+/** Tells the network what it may pass on, and the budgets what it did, until it is stopped. */
+export class RelayLimits {
+  readonly #parts: RelayLimitsParts
+  readonly #timer: NodeJS.Timeout
+  #counted = 0
+
+  constructor(parts: RelayLimitsParts) {
+    this.#parts = parts
+    this.#look()
+    this.#timer = setInterval(() => this.#look(), RELAY.lookMs).unref()
   }
 
   stop(): void {
     clearInterval(this.#timer)
+    this.#count()
+  }
+
+  #look(): void {
+    this.#count()
+    const { budgets, limiter, set } = this.#parts
+    // What is passed on comes in and goes out: nothing more of it once either volume of the month is used up.
+    const isHeld = budgets.held.up || budgets.held.down
+    set(isHeld ? 0 : budgets.current.relayBytesPerDay, relayPace(limiter.state()))
+  }
+
+  #count(): void {
+    const passed = this.#parts.passed() ?? this.#counted
+    if (passed > this.#counted) this.#parts.budgets.countRelayed(passed - this.#counted)
+    this.#counted = Math.max(this.#counted, passed)
   }
 }

@@ -97,6 +97,7 @@ export async function createNode(init: NodeInit): Promise<Libp2p<{ ping: Ping }>
 const RELAY_SERVER = {
   maxInboundHopStreams: RELAY.circuitsPerPeerMax,
   maxOutboundHopStreams: RELAY.circuitsPerPeerMax,
+  maxOutboundStopStreams: RELAY.circuitsPerPeerMax,
   hopTimeout: RELAY.messageMs,
   reservations: { maxReservations: RELAY.peersMax, reservationTtl: RELAY.reservationMs, applyDefaultLimit: false },
 }

@@ -58,6 +58,15 @@ beforeEach(async () => {
 })
 afterEach(() => void vi.useRealTimers())
 
+it('what is passed on for others counts in the volume of the month, in and out', async () => {
+  const budgets = await bench.open({ monthlyBytes: MIB })
+  budgets.countRelayed(MIB / 2 - 1)
+  expect(budgets.month()).toMatchObject({ up: MIB / 2 - 1, down: MIB / 2 - 1, held: { up: false, down: false } })
+  budgets.countRelayed(1)
+  expect(budgets.held).toEqual({ up: true, down: true })
+  await budgets.stop()
+})
+
 describe('settings of a running node', () => {
   it('what is set on it holds over the file until a reset', async () => {
     await bench.write({ uploadBytesPerSecond: 4096, downloadBytesPerSecond: 8192 })

@@ -1,6 +1,6 @@
 /** What a relay passes on between two streams: all of it, in order, and no more in memory than it may. */
 import type { Stream } from '@libp2p/interface'
-import { describe, expect, it } from 'vitest'
+import { describe, expect, it, vi } from 'vitest'
 import { joinStreams } from '../../node/network/reach/circuit.ts'
 import { Pace } from '../../node/network/reach/pace.ts'
 import { RELAY } from '../../protocol/limits.ts'
@@ -136,5 +136,22 @@ describe('a circuit', () => {
     await late.done
     expect([broken, full, late].map(({ a, b }) => [a.status, b.status])).toEqual(new Array(3).fill(['aborted', 'aborted']))
     expect(full.b.sent).toHaveLength(1)
+  })
+
+  it('ends when nothing has come either way for a while, and not before', async () => {
+    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] })
+    try {
+      const { a, b, done } = join()
+      vi.advanceTimersByTime(RELAY.circuitIdleMs - 1)
+      b.give(chunk(1))
+      await turn()
+      vi.advanceTimersByTime(RELAY.circuitIdleMs - 1)
+      expect(a.status).toBe('open')
+      vi.advanceTimersByTime(1)
+      await done
+      expect([a.status, b.status]).toEqual(['aborted', 'aborted'])
+    } finally {
+      vi.useRealTimers()
+    }
   })
 })

@@ -1,7 +1,8 @@
 /** Routers that answer UPnP, good and bad ones, on loopback. */
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
 import { afterEach, describe, expect, it } from 'vitest'
-import { describeGateway, mapPort, unmapPort } from '../../node/network/port-mapping/igd.ts'
+import { describeGateway, externalHost, isRouterAt, mapPort, unmapPort } from '../../node/network/port-mapping/igd.ts'
+import { mapByUpnp, Undos } from '../../node/network/port-mapping/port-mapper.ts'
 import { MAPPING } from '../../protocol/limits.ts'
 
 const SERVICE = 'urn:schemas-upnp-org:service:WANIPConnection:2'
@@ -72,9 +73,37 @@ describe('a router that passes ports on', () => {
       return '<errorDescription>ConflictInMappingEntry</errorDescription>'
     })
     const gateway = { control, service: SERVICE }
-    expect(await mapPort(gateway, '192.168.1.2', 4801, patience())).toEqual({ host: '5.9.0.2', port: 4802 })
+    expect(await mapPort(gateway, '192.168.1.2', 4801, patience())).toBe(4802)
+    expect(await externalHost(gateway, patience())).toBe('5.9.0.2')
     await unmapPort(gateway, 4802, patience())
     expect(asked).toEqual(['AddPortMapping 4801', 'AddPortMapping 4802', 'GetExternalIPAddress NaN', 'DeletePortMapping 4802'])
+  })
+
+  it('that does not say where it is outside keeps nothing, and is asked for no other port', async () => {
+    const asked: string[] = []
+    const control = await startRouter((body, response) => {
+      const action = /<u:(\w+)/.exec(body)?.[1] ?? ''
+      asked.push(`${action} ${numberOf(body, 'NewExternalPort')}`)
+      if (action === 'GetExternalIPAddress') response.statusCode = 500
+      return ''
+    })
+    const undos = new Undos()
+    await expect(mapByUpnp({ control, service: SERVICE }, '192.168.1.2', 4801, undos, patience())).rejects.toThrow('500')
+    await undos.run()
+    await undos.run()
+    expect(asked).toEqual(['AddPortMapping 4801', 'GetExternalIPAddress NaN', 'DeletePortMapping 4801'])
+  })
+
+  it.each([
+    ['http://192.168.7.1:5000/d.xml', '192.168.7.1', true],
+    ['http://192.168.7.1/d.xml', '192.168.7.2', false],
+    // Private, but not here; a neighbour of a server; this machine.
+    ['http://10.0.0.1/d.xml', '10.0.0.1', false],
+    ['http://203.0.114.8/d.xml', '203.0.114.8', false],
+    ['http://127.0.0.1/d.xml', '127.0.0.1', false],
+    ['http://router.local/d.xml', 'router.local', false],
+  ])('is asked at %s when %s said so: %s', (location, sender, expected) => {
+    expect(isRouterAt(new URL(location), sender, ['192.168.7.20/24', '203.0.114.7/24', '127.0.0.1/8'])).toBe(expected)
   })
 
   it('that refuses is asked so often and no more', async () => {

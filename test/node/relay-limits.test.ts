@@ -1,6 +1,6 @@
 /** What a relay passes on: how much beside its own transfers, and at what pace. */
-import { describe, expect, it } from 'vitest'
-import { relayPace } from '../../node/budgets/relay-limits.ts'
+import { describe, expect, it, vi } from 'vitest'
+import { RelayLimits, relayPace } from '../../node/budgets/relay-limits.ts'
 import { Pace } from '../../node/network/reach/pace.ts'
 import { RELAY } from '../../protocol/limits.ts'
 
@@ -22,6 +22,38 @@ describe('what a node passes on for others', () => {
   it('is a sixth of the upload cap at most', () => {
     expect(relayPace(rates(0, 0, MIB))).toBe(MIB / 6)
     expect(relayPace(rates(2 * MIB, 0, MIB))).toBe(MIB / 6)
+  })
+})
+
+describe('what was passed on', () => {
+  it('counts in the volume of the month, each byte once, and stops when either way is used up', () => {
+    vi.useFakeTimers({ toFake: ['setInterval', 'clearInterval'] })
+    try {
+      let passed: number | null = 100
+      const counted: number[] = []
+      const days: number[] = []
+      const held = { up: false, down: false }
+      const limits = new RelayLimits({
+        budgets: { current: { relayBytesPerDay: 7 } as never, held, countRelayed: (bytes) => void counted.push(bytes) }, // the part that is used
+        limiter: { state: () => rates(0, 0) as never },
+        set: (day) => void days.push(day),
+        passed: () => passed,
+      })
+      passed = null
+      held.down = true
+      vi.advanceTimersByTime(RELAY.lookMs)
+      passed = 150
+      vi.advanceTimersByTime(RELAY.lookMs)
+      Object.assign(held, { up: true, down: false })
+      vi.advanceTimersByTime(RELAY.lookMs)
+      passed = 160
+      limits.stop()
+      vi.advanceTimersByTime(RELAY.lookMs)
+      expect(counted).toEqual([100, 50, 10])
+      expect(days).toEqual([7, 0, 0, 0])
+    } finally {
+      vi.useRealTimers()
+    }
   })
 })
 

@@ -5,7 +5,10 @@
  * little time; nothing of it is believed but two numbers and an address, which are checked from outside before they are used.
  */
 import { createSocket } from 'node:dgram'
+import { isIPv4 } from 'node:net'
 import { MAPPING } from '../../../protocol/limits.ts'
+import { classifyHost, isInSubnets } from '../addresses.ts'
+import { ownSubnets } from '../local-network.ts'
 
 const GROUP = '239.255.255.250'
 const PORT = 1900
@@ -36,15 +39,13 @@ export async function findGateways(localHost: string, outer: AbortSignal): Promi
   return gateways
 }
 
-/** Has a TCP port passed on to this machine for `MAPPING.leaseSeconds`. Throws when the router will not. */
-export async function mapPort(gateway: Gateway, localHost: string, port: number, outer: AbortSignal): Promise<Mapping> {
-  const ask = (action: string, fields: [string, string | number][] = []): Promise<string> =>
-    call(gateway, action, fields, AbortSignal.any([outer, AbortSignal.timeout(MAPPING.requestMs)]))
+/** Has a TCP port passed on to this machine for `MAPPING.leaseSeconds`, and gives the port outside. Throws when the router will not. */
+export async function mapPort(gateway: Gateway, localHost: string, port: number, outer: AbortSignal): Promise<number> {
   for (let tries = 0; ; tries++) {
     // Another computer of the home may have the same port outside.
     const outside = port + tries * MAPPING.portStep
     try {
-      await ask('AddPortMapping', [
+      await ask(gateway, 'AddPortMapping', outer, [
         ...outsideFields(outside),
         ['NewInternalPort', port],
         ['NewInternalClient', localHost],
@@ -52,8 +53,7 @@ export async function mapPort(gateway: Gateway, localHost: string, port: number,
         ['NewPortMappingDescription', 'shoal'],
         ['NewLeaseDuration', MAPPING.leaseSeconds],
       ])
-      const host = textOf(await ask('GetExternalIPAddress'), 'NewExternalIPAddress')
-      return { host, port: outside }
+      return outside
     } catch (cause) {
       outer.throwIfAborted()
       if (tries + 1 >= MAPPING.portTriesMax) throw cause
@@ -61,10 +61,18 @@ export async function mapPort(gateway: Gateway, localHost: string, port: number,
   }
 }
 
+/** What the router says is its address outside. Throws when it does not. */
+export async function externalHost(gateway: Gateway, outer: AbortSignal): Promise<string> {
+  return textOf(await ask(gateway, 'GetExternalIPAddress', outer), 'NewExternalIPAddress')
+}
+
 /** Takes a mapping back. */
 export async function unmapPort(gateway: Gateway, port: number, outer: AbortSignal): Promise<void> {
-  await call(gateway, 'DeletePortMapping', outsideFields(port), AbortSignal.any([outer, AbortSignal.timeout(MAPPING.requestMs)]))
+  await ask(gateway, 'DeletePortMapping', outer, outsideFields(port))
 }
+
+const ask = (gateway: Gateway, action: string, outer: AbortSignal, fields: [string, string | number][] = []): Promise<string> =>
+  call(gateway, action, fields, AbortSignal.any([outer, AbortSignal.timeout(MAPPING.requestMs)]))
 
 const outsideFields = (port: number): [string, string | number][] => [
   ['NewRemoteHost', ''],
@@ -81,7 +89,7 @@ async function search(localHost: string, signal: AbortSignal): Promise<URL[]> {
   socket.on('message', (message, { address }) => {
     const text = /^location:\s*(http:\/\/\S{1,512})\s*$/im.exec(message.subarray(0, MAPPING.answerBytesMax).toString('latin1'))?.[1]
     const url = text === undefined || !URL.canParse(text) ? null : new URL(text)
-    if (url !== null && url.hostname === address && found.size < MAPPING.gatewaysMax) found.set(url.href, url)
+    if (url !== null && isRouterAt(url, address, ownSubnets()) && found.size < MAPPING.gatewaysMax) found.set(url.href, url)
   })
   socket.bind({ address: localHost, port: 0 }, () => {
     try {
@@ -101,6 +109,12 @@ async function search(localHost: string, signal: AbortSignal): Promise<URL[]> {
   socket.close()
   signal.throwIfAborted()
   return [...found.values()]
+}
+
+/** Whether a description may be fetched there: from the sender of the answer itself, at a private address of a network of ours. */
+export function isRouterAt({ hostname: host }: URL, sender: string, subnets: readonly string[]): boolean {
+  const endpoint = { kind: 'ip4', host, port: 0, isRelayed: false } as const
+  return host === sender && isIPv4(host) && classifyHost(endpoint) === 'private' && isInSubnets(endpoint, subnets)
 }
 
 /** What a router says of itself; null when it passes no ports on, or names another host for it. Throws what goes wrong on the way. */

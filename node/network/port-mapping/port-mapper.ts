@@ -8,8 +8,8 @@ import { MAPPING } from '../../../protocol/limits.ts'
 import type { Log } from '../../log.ts'
 import { classifyHost } from '../addresses.ts'
 import { asError } from '../network-error.ts'
-import { findGateways, type Mapping, mapPort, unmapPort } from './igd.ts'
-import { mapPortByPmp } from './nat-pmp.ts'
+import { externalHost, findGateways, type Gateway, type Mapping, mapPort, unmapPort } from './igd.ts'
+import { externalHostByPmp, mapPortByPmp } from './nat-pmp.ts'
 
 export interface PortMapperParts {
   log: Log
@@ -24,8 +24,7 @@ export class PortMapper {
   readonly #stopped = new AbortController()
   #timer: NodeJS.Timeout | undefined
   #work: Promise<void> = Promise.resolve()
-  /** Takes back what is passed on. */
-  #undo: (() => Promise<unknown>) | null = null
+  readonly #undos = new Undos()
 
   constructor(parts: PortMapperParts) {
     this.#parts = parts
@@ -39,7 +38,7 @@ export class PortMapper {
     this.#stopped.abort(new Error('the network is stopping'))
     clearTimeout(this.#timer)
     await this.#work
-    await this.#undo?.().catch(() => {}) // it ends by itself
+    await this.#undos.run()
   }
 
   async #renew(): Promise<void> {
@@ -65,12 +64,9 @@ export class PortMapper {
   }
 
   async #byUpnp(localHost: string, port: number): Promise<Mapping | null> {
+    const { signal } = this.#stopped
     try {
-      for (const gateway of await findGateways(localHost, this.#stopped.signal)) {
-        const mapping = await mapPort(gateway, localHost, port, this.#stopped.signal)
-        this.#undo = () => unmapPort(gateway, mapping.port, AbortSignal.timeout(MAPPING.requestMs))
-        return mapping
-      }
+      for (const gateway of await findGateways(localHost, signal)) return await mapByUpnp(gateway, localHost, port, this.#undos, signal)
     } catch (thrown) {
       this.#parts.log.debug('UPnP did not help', { cause: asError(thrown) })
     }
@@ -80,14 +76,39 @@ export class PortMapper {
   async #byPmp(localHost: string, port: number): Promise<Mapping | null> {
     const router = await routerOf(localHost)
     try {
-      const mapping = await mapPortByPmp(router, port, MAPPING.leaseSeconds, this.#stopped.signal)
-      this.#undo = () => mapPortByPmp(router, port, 0, AbortSignal.timeout(MAPPING.requestMs))
-      return mapping
+      const outside = await mapPortByPmp(router, port, MAPPING.leaseSeconds, this.#stopped.signal)
+      this.#undos.add(`pmp ${router} ${port}`, () => mapPortByPmp(router, port, 0, AbortSignal.timeout(MAPPING.requestMs)))
+      return { host: await externalHostByPmp(router, this.#stopped.signal), port: outside }
     } catch (thrown) {
       this.#parts.log.debug('NAT-PMP did not help', { cause: asError(thrown) })
       return null
     }
   }
+}
+
+/** What takes back the ports that are passed on; each is noted before anything else can fail. */
+export class Undos {
+  readonly #byName = new Map<string, () => Promise<unknown>>()
+
+  add(name: string, undo: () => Promise<unknown>): void {
+    this.#byName.delete(name)
+    this.#byName.set(name, undo)
+    if (this.#byName.size > MAPPING.undosMax) this.#byName.delete(this.#byName.keys().next().value!) // there is one
+  }
+
+  /** All of them, once. */
+  async run(): Promise<void> {
+    const undos = [...this.#byName.values()]
+    this.#byName.clear()
+    await Promise.all(undos.map((undo) => undo().catch(() => {}))) // a mapping ends by itself
+  }
+}
+
+/** Has a router pass a port on. Throws when it will not, or does not say where. */
+export async function mapByUpnp(gateway: Gateway, localHost: string, port: number, undos: Undos, signal: AbortSignal): Promise<Mapping> {
+  const outside = await mapPort(gateway, localHost, port, signal)
+  undos.add(`upnp ${gateway.control.href} ${outside}`, () => unmapPort(gateway, outside, AbortSignal.timeout(MAPPING.requestMs)))
+  return { host: await externalHost(gateway, signal), port: outside }
 }
 
 /** This machine's own private IPv4 addresses: those that a router may translate. */

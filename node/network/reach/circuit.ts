@@ -24,13 +24,19 @@ export async function joinStreams(a: Stream, b: Stream, limits: CircuitLimits): 
   const onAbort = (): void => end(new Error('the circuit has had its time'))
   limits.signal.addEventListener('abort', onAbort, { once: true })
   if (limits.signal.aborted) onAbort()
+  const idle = setTimeout(() => end(new Error('nothing came over the circuit')), RELAY.circuitIdleMs).unref()
+  const count = (bytes: number): boolean => {
+    if (bytes > 0) idle.refresh()
+    return limits.count(bytes)
+  }
   try {
-    await Promise.all([passOn(a, b, limits), passOn(b, a, limits)])
+    await Promise.all([passOn(a, b, { ...limits, count }), passOn(b, a, { ...limits, count })])
     // One that is gone for good takes the other with it: what that still says would be heard by nobody.
     for (const stream of [a, b]) if (stream.remoteWriteStatus !== 'closed') stream.abort(new Error('the other end is gone'))
   } catch (thrown) {
     end(asError(thrown))
   } finally {
+    clearTimeout(idle)
     limits.signal.removeEventListener('abort', onAbort)
   }
 }

@@ -127,8 +127,10 @@ export class RelayFinder {
     if (this.#held.size >= this.#wanted || group === null || isTaken || !(await this.#relays(node, peer))) return
     try {
       signal.throwIfAborted()
-      const { details } = await reservations.addRelay(peer, 'configured')
-      const addresses = this.#usable(details.reservation.addrs, peer)
+      const patience = AbortSignal.any([signal, AbortSignal.timeout(RELAY.reserveMs)])
+      // The library forgets those that wait when it stops.
+      const { details } = await before(patience, reservations.addRelay(peer, 'configured'))
+      const addresses = usableAddresses(details.reservation.addrs, connection, far)
       if (this.#stopped.signal.aborted || !reservations.hasReservation(peer) || addresses.length === 0) return
       this.#held.set(peer.toString(), { group, addresses })
       log.info('reached through a relay from now on', { relay: peer.toString() })
@@ -145,15 +147,6 @@ export class RelayFinder {
       (): string[] => [],
     )
     return protocols.includes(HOP) && protocols.includes(this.#parts.swarmProtocol)
-  }
-
-  #usable(addresses: Uint8Array[], relay: PeerId): Multiaddr[] {
-    const whole = addresses.flatMap((bytes) => {
-      const address = multiaddr(bytes)
-      if (this.#parts.far.endpoint(address) === null || !address.toString().endsWith(`/p2p/${relay.toString()}`)) return []
-      return [address.encapsulate('/p2p-circuit')]
-    })
-    return [...new Map(whole.map((address) => [address.toString(), address])).values()].slice(0, RELAY.addressesMax)
   }
 
   #tell(): void {
@@ -183,5 +176,47 @@ export class RelayFinder {
         for (const connection of this.#parts.node.getConnections(peer)) connection.abort(new Error('the relay does not answer'))
       })
     }
+  }
+}
+
+/** What `work` gives, unless the signal is aborted before; then throws its reason, and nobody hears of `work` any more. */
+async function before<T>(signal: AbortSignal, work: Promise<T>): Promise<T> {
+  const { promise, reject } = Promise.withResolvers<never>()
+  const ended = (): void => reject(signal.reason)
+  signal.addEventListener('abort', ended, { once: true })
+  if (signal.aborted) ended()
+  try {
+    return await Promise.race([work, promise])
+  } finally {
+    signal.removeEventListener('abort', ended)
+  }
+}
+
+/**
+ * The addresses that a relay may have us announce: where we see it ourselves, and nobody else. Its port on a connection that it opened is
+ * one that it does not listen on.
+ */
+export function usableAddresses(
+  addresses: readonly Uint8Array[],
+  { remoteAddr, remotePeer, direction }: Pick<Connection, 'remoteAddr' | 'remotePeer' | 'direction'>,
+  far: Far,
+): Multiaddr[] {
+  const seen = far.endpoint(remoteAddr)
+  if (seen === null) return []
+  const whole = addresses.slice(0, RELAY.addressesReadMax).flatMap((bytes) => {
+    const address = parsed(bytes)
+    const endpoint = address === null ? null : far.endpoint(address)
+    if (address === null || endpoint === null || !address.toString().endsWith(`/p2p/${remotePeer.toString()}`)) return []
+    const isOutgoing = direction === 'inbound' && endpoint.port === seen.port
+    return endpoint.host === seen.host && !isOutgoing ? [address.encapsulate('/p2p-circuit')] : []
+  })
+  return [...new Map(whole.map((address) => [address.toString(), address])).values()].slice(0, RELAY.addressesMax)
+}
+
+function parsed(bytes: Uint8Array): Multiaddr | null {
+  try {
+    return multiaddr(bytes)
+  } catch {
+    return null // a stranger's bytes
   }
 }

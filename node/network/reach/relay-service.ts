@@ -17,9 +17,10 @@ import { asError } from '../network-error.ts'
 import { joinStreams } from './circuit.ts'
 import type { Codecs, HopMessage } from './messages.ts'
 import { Pace } from './pace.ts'
+import { type End, RelayCounts } from './relay-counts.ts'
+import { type Places, tidyPlaces } from './relay-places.ts'
 
 export const HOP = '/libp2p/circuit/relay/0.2.0/hop'
-const DAY_MS = 86_400_000
 
 type Hop = ReturnType<ReturnType<typeof pbStream>['pb']> & { write(message: HopMessage, options: { signal: AbortSignal }): Promise<void> }
 
@@ -35,7 +36,7 @@ interface Server extends CircuitRelayService {
   handleHopProtocol(request: HopRequest, options: { signal: AbortSignal }): Promise<void>
   handleConnect(request: HopRequest, options: { signal: AbortSignal }): Promise<void>
   stopHop(request: { connection: Connection; request: HopMessage }, options: { signal: AbortSignal }): Promise<Stream | undefined>
-  reservationStore: { get(peer: PeerId): object | undefined; removeReservation(peer: PeerId): void }
+  reservationStore: Places
   start(): Promise<void>
   stop(): Promise<void>
 }
@@ -57,6 +58,8 @@ export interface RelayingStatus {
   /** Passed on in the present day of this relay. */
   bytesToday: number
   bytesPerDay: number
+  /** Passed on since the node began. */
+  bytes: number
 }
 
 export class RelayService {
@@ -64,17 +67,15 @@ export class RelayService {
   readonly #server: Server
   readonly #pace: Pace
   readonly #stopped = new AbortController()
-  /** By peer, at either end. */
-  readonly #circuits = new Map<string, number>()
-  #count = 0
-  #day = { sinceMs: 0, bytes: 0, byPeer: new Map<string, number>() }
-  #bytesPerDay: number = RELAY.bytesPerDay
+  readonly #counts: RelayCounts
   #isOn = false
   #turning: Promise<void> = Promise.resolve()
 
   constructor(parts: RelayServiceParts) {
     this.#parts = parts
     this.#server = checkedServer(parts.server)
+    tidyPlaces(this.#server.reservationStore, (peer) => this.#hasRoom(peer))
+    this.#counts = new RelayCounts(parts.now)
     this.#pace = new Pace(RELAY.bytesPerSecond, parts.now)
     this.#server.onHop = (stream, connection) => this.#onHop(stream, connection)
     this.#server.handleConnect = (request, options) => this.#connect(request, options.signal)
@@ -86,18 +87,18 @@ export class RelayService {
 
   status(): RelayingStatus | null {
     if (!this.#isOn) return null
-    this.#turnDay()
-    return { peers: this.#server.reservations.size, circuits: this.#count, bytesToday: this.#day.bytes, bytesPerDay: this.#bytesPerDay }
+    const { circuits, bytesToday, bytesPerDay, bytesPassed: bytes } = this.#counts
+    return { peers: this.#server.reservations.size, circuits, bytesToday, bytesPerDay, bytes }
   }
 
   /** What it may pass on; `bytesPerDay` of 0 ends relaying. */
   setLimits(bytesPerDay: number, bytesPerSecond: number): void {
-    this.#bytesPerDay = bytesPerDay
+    this.#counts.bytesPerDay = bytesPerDay
     this.#pace.bytesPerSecond = bytesPerSecond
   }
 
   get mayRelay(): boolean {
-    return this.#bytesPerDay > 0
+    return this.#counts.bytesPerDay > 0
   }
 
   async turn(isOn: boolean): Promise<void> {
@@ -118,13 +119,15 @@ export class RelayService {
 
   /** For the connection gater: whether a peer may not reserve. */
   async deniesReservation(peer: PeerId): Promise<boolean> {
-    if (!this.#isOn || peer.type !== 'Ed25519' || this.#isDayOver(peer.toString())) return true
+    if (!this.#isOn || peer.type !== 'Ed25519' || !(await this.#speaks(peer)) || !this.#isOn) return true
+    return this.#counts.isDayOver([{ peer: peer.toString(), host: this.#hostOf(peer) }])
+  }
+
+  /** Whether the machine of a peer has not taken all the places that it may. */
+  #hasRoom(peer: PeerId): boolean {
     const host = this.#hostOf(peer)
-    const sameHost = [...this.#server.reservations.keys()].filter(
-      (other) => !other.equals(peer) && host !== null && this.#hostOf(other) === host,
-    )
-    if (sameHost.length >= RELAY.peersPerHostMax) return true
-    return !(await this.#speaks(peer))
+    const others = [...this.#server.reservations.keys()].filter((other) => !other.equals(peer))
+    return host === null || others.filter((other) => this.#hostOf(other) === host).length < RELAY.peersPerHostMax
   }
 
   /** The peer has gone: its place is for somebody else. */
@@ -133,9 +136,8 @@ export class RelayService {
   }
 
   #hostOf(peer: PeerId): string | null {
-    const connection = this.#parts.components.connectionManager.getConnections(peer)[0]
-    const endpoint = connection === undefined ? null : endpointOf(connection.remoteAddr)
-    return endpoint === null ? null : hostGroup(endpoint, true)
+    const connection = this.#directTo(peer)
+    return connection === undefined ? null : hostAt(connection)
   }
 
   /** Whether a peer is of this network, as it says itself once it is identified. */
@@ -165,17 +167,30 @@ export class RelayService {
 
   async #connect({ connection, request, stream }: HopRequest, signal: AbortSignal): Promise<void> {
     const hop = stream.pb(this.#parts.codecs.hop)
+    const answer = (status: string): Promise<void> => hop.write({ type: 'STATUS', status }, { signal })
     const target = targetOf(request)
-    const refusal = target === null ? 'MALFORMED_MESSAGE' : await this.#refusal(connection, target)
-    if (target === null || refusal !== null) return await hop.write({ type: 'STATUS', status: refusal ?? 'MALFORMED_MESSAGE' }, { signal })
-    const there = this.#directTo(target)
-    const id = connection.remotePeer.toMultihash().bytes
-    const limit = { data: BigInt(RELAY.circuitBytesMax), duration: RELAY.circuitMs / 1000 }
-    const asked =
-      there && (await this.#server.stopHop({ connection: there, request: { type: 'CONNECT', peer: { id, addrs: [] }, limit } }, { signal }))
-    if (!asked) return await hop.write({ type: 'STATUS', status: 'CONNECTION_FAILED' }, { signal })
-    await hop.write({ type: 'STATUS', status: 'OK', limit }, { signal })
-    void this.#relay(stream.unwrap(), asked, connection.remotePeer.toString(), target.toString())
+    if (target === null) return await answer('MALFORMED_MESSAGE')
+    let asked = this.#look(connection, target)
+    if (typeof asked !== 'string' && !(await this.#speaks(connection.remotePeer))) asked = 'PERMISSION_DENIED'
+    // Others may have come meanwhile. From here to the taking of a place nothing is waited for.
+    if (typeof asked !== 'string') asked = this.#look(connection, target)
+    if (typeof asked === 'string') return await answer(asked)
+    const ends = [connection, asked].map((end) => ({ peer: end.remotePeer.toString(), host: hostAt(end) }))
+    const release = this.#counts.take(ends)
+    let there: Stream | undefined
+    try {
+      const limit = { data: BigInt(RELAY.circuitBytesMax), duration: RELAY.circuitMs / 1000 }
+      const peer = { id: connection.remotePeer.toMultihash().bytes, addrs: [] }
+      there = await this.#server.stopHop({ connection: asked, request: { type: 'CONNECT', peer, limit } }, { signal })
+      if (there === undefined) await answer('CONNECTION_FAILED')
+      else await hop.write({ type: 'STATUS', status: 'OK', limit }, { signal })
+    } catch (thrown) {
+      there?.abort(asError(thrown))
+      release()
+      throw thrown
+    }
+    if (there === undefined) release()
+    else void this.#relay(stream.unwrap(), there, ends).finally(release)
   }
 
   #directTo(peer: PeerId): Connection | undefined {
@@ -183,56 +198,35 @@ export class RelayService {
     return this.#parts.components.connectionManager.getConnections(peer).find(isDirect)
   }
 
-  async #refusal(from: Connection, target: PeerId): Promise<string | null> {
+  /** The connection with whom is asked for, or why it is not passed on to. */
+  #look(from: Connection, target: PeerId): Connection | string {
     const { hit } = this.#parts
-    const source = from.remotePeer.toString()
-    const name = target.toString()
     if ((from.limits !== undefined && from.limits !== null) || from.remotePeer.equals(target)) return 'PERMISSION_DENIED'
-    if (this.#server.reservationStore.get(target) === undefined || this.#directTo(target) === undefined) return 'NO_RESERVATION'
-    const isBusy = [source, name].some((peer) => (this.#circuits.get(peer) ?? 0) >= RELAY.circuitsPerPeerMax)
-    if (this.#count >= RELAY.circuitsMax || isBusy) {
-      hit('circuits')
-      return 'RESOURCE_LIMIT_EXCEEDED'
-    }
-    if (this.#isDayOver(source) || this.#isDayOver(name)) {
-      hit('relayedBytes')
-      return 'RESOURCE_LIMIT_EXCEEDED'
-    }
-    return (await this.#speaks(from.remotePeer)) ? null : 'PERMISSION_DENIED'
+    const there = this.#directTo(target)
+    if (this.#server.reservationStore.get(target) === undefined || there === undefined) return 'NO_RESERVATION'
+    const ends = [from, there].map((end) => ({ peer: end.remotePeer.toString(), host: hostAt(end) }))
+    const limit = this.#counts.isFull(ends) ? 'circuits' : this.#counts.isDayOver(ends) ? 'relayedBytes' : null
+    if (limit === null) return there
+    hit(limit)
+    return 'RESOURCE_LIMIT_EXCEEDED'
   }
 
-  async #relay(a: Stream, b: Stream, source: string, target: string): Promise<void> {
-    const peers = [source, target]
-    this.#count++
-    for (const peer of peers) this.#circuits.set(peer, (this.#circuits.get(peer) ?? 0) + 1)
+  async #relay(a: Stream, b: Stream, ends: readonly End[]): Promise<void> {
     let passed = 0
     const count = (bytes: number): boolean => {
       passed += bytes
-      this.#turnDay()
-      this.#day.bytes += bytes
-      for (const peer of peers) this.#day.byPeer.set(peer, (this.#day.byPeer.get(peer) ?? 0) + bytes)
-      return this.#isOn && passed <= RELAY.circuitBytesMax && !peers.some((peer) => this.#isDayOver(peer))
+      this.#counts.pass(ends, bytes)
+      return this.#isOn && passed <= RELAY.circuitBytesMax && !this.#counts.isDayOver(ends)
     }
     const signal = AbortSignal.any([this.#stopped.signal, AbortSignal.timeout(RELAY.circuitMs)])
     await joinStreams(a, b, { pace: this.#pace, count, signal })
-    this.#count--
-    for (const peer of peers) {
-      const left = (this.#circuits.get(peer) ?? 1) - 1
-      if (left === 0) this.#circuits.delete(peer)
-      else this.#circuits.set(peer, left)
-    }
-    this.#parts.log.debug('a circuit has ended', { source, target, bytes: passed })
+    this.#parts.log.debug('a circuit has ended', { source: ends[0]?.peer, target: ends[1]?.peer, bytes: passed })
   }
+}
 
-  #turnDay(): void {
-    const now = this.#parts.now()
-    if (now - this.#day.sinceMs >= DAY_MS || this.#day.sinceMs === 0) this.#day = { sinceMs: now, bytes: 0, byPeer: new Map() }
-  }
-
-  #isDayOver(peer: string): boolean {
-    this.#turnDay()
-    return this.#day.bytes >= this.#bytesPerDay || (this.#day.byPeer.get(peer) ?? 0) >= RELAY.bytesPerPeerPerDayMax
-  }
+function hostAt({ remoteAddr }: Connection): string | null {
+  const endpoint = endpointOf(remoteAddr)
+  return endpoint === null ? null : hostGroup(endpoint, true)
 }
 
 function targetOf({ peer }: HopMessage): PeerId | null {
@@ -246,8 +240,7 @@ function targetOf({ peer }: HopMessage): PeerId | null {
 function checkedServer(service: CircuitRelayService): Server {
   const server = service as Partial<Server> // looked at just below
   const methods = ['onHop', 'handleHopProtocol', 'handleConnect', 'stopHop', 'start', 'stop'] as const
-  const isAsKnown =
-    methods.every((name) => typeof server[name] === 'function') && typeof server.reservationStore?.removeReservation === 'function'
+  const isAsKnown = methods.every((name) => typeof server[name] === 'function') && typeof server.reservationStore === 'object'
   if (!isAsKnown) throw new Error('the relay server has moved what its limits hold on to')
   return server as Server
 }
