@@ -43,10 +43,20 @@ interface Member {
   waiting: Map<number, Waiting>
 }
 
+/** The event loop has a processor to itself as long as there are two: most work in here comes through it. */
+const WORKERS_USUAL = Math.max(1, Math.min(WORKERS.threadsMax, availableParallelism() - 1))
+/** A worker that has so many tasks is behind: while files are sealed, which hardly needs the event loop, one more thread helps it. */
+const TASKS_BEHIND = 2
+
 export class CryptoPool {
   /** Block-sized memory of the main thread: give blocks and pieces back to it when they are done with. */
   readonly buffers = new BlockBuffers()
   readonly #members: Member[] = []
+  readonly #sealingWorkers: number
+  /** Beyond the usual ones, as long as something is being sealed. */
+  #extra: Member[] = []
+  /** Of these, those that end with their last task. */
+  readonly #leaving = new Set<Member>()
   readonly #scopes = new Map<number, Secret>()
   /** Tasks whose worker died, and the worker that they are tried in. Bounded by what the members were given. */
   readonly #suspects: Waiting[] = []
@@ -56,8 +66,15 @@ export class CryptoPool {
   #nextScope = 0
   #isClosed = false
 
-  constructor(workers: number = Math.max(1, Math.min(WORKERS.threadsMax, availableParallelism() - 1))) {
+  /** So many threads, and `sealingWorkers` in all while files are sealed. */
+  constructor(workers: number = WORKERS_USUAL, sealingWorkers: number = Math.min(WORKERS.threadsMax, availableParallelism())) {
+    this.#sealingWorkers = sealingWorkers
     for (let i = 0; i < workers; i++) this.#members.push(this.#spawn())
+  }
+
+  /** Threads that take tasks now. */
+  get workerCount(): number {
+    return this.#members.length + this.#extra.length
   }
 
   /** SHA-256 of `bytes`, which is taken and comes back as `bytes` of the answer. */
@@ -123,10 +140,13 @@ export class CryptoPool {
       this.#scopes.delete(scopeId)
       // A worker that crashes now forgets by itself; the job is done all the same.
       await Promise.allSettled(this.#everyone.map((member) => this.#post(member, { op: 'forget', scopeId }, [])))
+      if (this.#scopes.size === 0) this.#dismiss()
     }
   }
 
   async #seal(scopeId: number, kind: Kind, plaintext: Uint8Array): Promise<SealedBlock> {
+    const isBehind = [...this.#members, ...this.#extra].every(({ waiting }) => waiting.size >= TASKS_BEHIND)
+    if (isBehind && this.workerCount < this.#sealingWorkers) this.#extra.push(this.#spawnWithScopes())
     const spare = this.buffers.take(plaintext.byteLength + FORMAT.tagBytes)
     const answer = await this.#run({ op: 'seal', scopeId, kind, plaintext, spare }, [plaintext, spare])
     const { plaintext: done, ...sealed } = answer as SealedBlock & { plaintext: Uint8Array } // the worker's answer to 'seal'
@@ -147,12 +167,27 @@ export class CryptoPool {
   }
 
   get #everyone(): Member[] {
-    return this.#ward === null ? this.#members : [...this.#members, this.#ward]
+    return [...this.#members, ...this.#extra, ...this.#leaving, ...(this.#ward === null ? [] : [this.#ward])]
+  }
+
+  /** Nothing is sealed any more: the extra threads end, with their last task. */
+  #dismiss(): void {
+    for (const member of this.#extra) {
+      this.#leaving.add(member)
+      this.#endIfIdle(member)
+    }
+    this.#extra = []
+  }
+
+  #endIfIdle(member: Member): void {
+    if (member.waiting.size > 0 || !this.#leaving.delete(member)) return
+    void member.worker.terminate()
   }
 
   #run(task: Task, taken: Uint8Array[]): Promise<unknown> {
     let best = this.#members[0]
-    for (const member of this.#members) if (best === undefined || member.waiting.size < best.waiting.size) best = member
+    for (const member of [...this.#members, ...this.#extra])
+      if (best === undefined || member.waiting.size < best.waiting.size) best = member
     if (best === undefined) return Promise.reject(new Error('the crypto pool has no workers'))
     return this.#post(best, task, taken)
   }
@@ -186,6 +221,7 @@ export class CryptoPool {
       if (waiting?.copy) this.buffers.give(waiting.copy)
       if ('error' in message) waiting?.reject(revive(message.error))
       else waiting?.resolve(message.answer)
+      this.#endIfIdle(member)
     })
     worker.on('error', (error) => this.#replace(member, error))
     worker.unref()
@@ -204,7 +240,8 @@ export class CryptoPool {
     }
     if (this.#isClosed) return
     if (member === this.#ward) this.#ward = null
-    else this.#members[this.#members.indexOf(member)] = this.#spawnWithScopes()
+    else if (this.#extra.includes(member)) this.#extra = this.#extra.filter((other) => other !== member)
+    else if (!this.#leaving.delete(member)) this.#members[this.#members.indexOf(member)] = this.#spawnWithScopes()
     void this.#tryAgain()
   }
 

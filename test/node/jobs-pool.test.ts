@@ -58,6 +58,30 @@ describe('the crypto pool', () => {
     expect(opened.block.byteLength).toBe(FORMAT.blockBytes) // the opener borrows
   })
 
+  it('takes one more thread while what is to be sealed piles up, and lets it go with its last task', async () => {
+    const pool = new CryptoPool(1, 2)
+    pools.push(pool)
+    const scope = randomScope(bytesOf(32))
+    const pieces = Array.from({ length: 6 }, () => bytesOf(FORMAT.pieceBytes))
+    const local = createSealer(nodePrimitives, scope)
+    const expected = await Promise.all(pieces.map(async (piece) => (await local.seal('data', piece.slice())).digest))
+    let most = 0
+    let hashing: Promise<unknown>[] = []
+    const sealed = await pool.withSealer(scope, async (sealer) => {
+      const one = await sealer.seal('data', pieces[0]!.slice())
+      expect([one.digest, pool.workerCount]).toEqual([expected[0], 1])
+      const all = Promise.all(pieces.map((piece) => sealer.seal('data', piece.slice())))
+      most = pool.workerCount
+      const blocks = await all
+      hashing = Array.from({ length: 4 }, () => pool.hashTaken(bytesOf(FORMAT.blockBytes)))
+      return blocks
+    })
+    expect(most).toBe(2)
+    expect(sealed.map(({ digest }) => digest)).toEqual(expected)
+    expect(pool.workerCount).toBe(1)
+    await Promise.all(hashing)
+  })
+
   it('forgets a scope when its job ends', async () => {
     const pool = open(1)
     const kept = await pool.withSealer(randomScope(bytesOf(32)), (sealer) => Promise.resolve(sealer))
