@@ -142,22 +142,30 @@ describe('dialling others back', () => {
 
 describe('being dialled back', () => {
   /** A checker that brings the number to an address of its choice. */
-  async function startChecker(stack: Stack, choose: (asked: string) => string): Promise<() => number> {
-    let brought = 0
+  async function startChecker(stack: Stack, choose: (asked: string) => string): Promise<string[]> {
+    const brought: string[] = []
+    let last: Promise<unknown> = Promise.resolve()
     const checker = await startStranger()
     await checker.handle(DIAL_REQUEST, async (stream) => {
-      const { dialRequest } = await pbStream(stream).pb(codecs.check).read({ signal: patience() })
-      const connection = await checker.dial(multiaddr(choose(multiaddr(dialRequest!.addrs[0]!).toString())), {
-        ...{ force: true, signal: patience() },
-      })
+      const messages = pbStream(stream).pb(codecs.check)
+      const { dialRequest } = await messages.read({ signal: patience() })
+      const address = multiaddr(choose(multiaddr(dialRequest!.addrs[0]!).toString()))
+      // One after another: a second dial to one peer would be joined to the first.
+      const dialled = last.then(() => checker.dial(address, { force: true, signal: patience() }))
+      last = dialled
+      const connection = await dialled
       const back = pbStream(await connection.newStream('/libp2p/autonat/2/dial-back', { signal: patience() }))
       await back.write({ nonce: dialRequest!.nonce }, codecs.dialBack, { signal: patience() })
-      await back.read(codecs.dialBackResponse, { signal: patience() }).catch(() => {}) // refused
-      brought++
-      stream.abort(new Error('done'))
+      const taken = back.read(codecs.dialBackResponse, { signal: patience() }).then(
+        () => 'taken',
+        () => 'refused',
+      )
+      brought.push(await taken)
+      await messages.write({ dialResponse: { status: 'OK', addrIdx: 0, dialStatus: 'OK' } }, { signal: patience() })
+      await stream.close({ signal: patience() })
     })
     await checker.dial(multiaddr(stack.addresses()[0]!), { signal: patience() })
-    return () => brought
+    return brought
   }
 
   it('proves nothing when it came to another address than the one asked about', async () => {
@@ -165,7 +173,7 @@ describe('being dialled back', () => {
       const stack = await startStack({ listen: ['/ip4/127.0.0.1/tcp/0', '/ip4/127.0.0.2/tcp/0'] })
       const all = stack.addresses()
       const brought = await startChecker(stack, (asked) => all.find((address) => address.startsWith(asked) === isHonest)!)
-      await expect.poll(brought, WAIT).toBe(2)
+      await expect.poll(() => brought, WAIT).toEqual(isHonest ? ['taken', 'taken'] : ['refused', 'refused'])
       await expect.poll(() => stack.reach().addresses.filter(({ verdict }) => verdict === 'open').length, WAIT).toBe(isHonest ? 2 : 0)
     }
   })
