@@ -205,10 +205,10 @@ export class RelayService {
     const there = this.#directTo(target)
     if (this.#server.reservationStore.get(target) === undefined || there === undefined) return 'NO_RESERVATION'
     const ends = [from, there].map((end) => ({ peer: end.remotePeer.toString(), host: hostAt(end) }))
-    const limit = this.#counts.isFull(ends) ? 'circuits' : this.#counts.isDayOver(ends) ? 'relayedBytes' : null
-    if (limit === null) return there
-    hit(limit)
-    return 'RESOURCE_LIMIT_EXCEEDED'
+    const [isFull, isDayOver] = [this.#counts.isFull(ends), this.#counts.isDayOver(ends)]
+    if (isFull) hit('circuits')
+    else if (isDayOver) hit('relayedBytes')
+    return isFull || isDayOver ? 'RESOURCE_LIMIT_EXCEEDED' : there
   }
 
   async #relay(a: Stream, b: Stream, ends: readonly End[]): Promise<void> {
