@@ -6,9 +6,12 @@
  * whoever comes while `hasRoom` is false, and may ask with `refused` for what to tell it.
  */
 import { assert } from '../errors.ts'
+import { type Contactable, type Neighbour, Neighbours, type NeighboursLimits } from './neighbours.ts'
+
+export type { Contactable }
 
 /** CONTACTS of the limits. */
-export interface ContactsLimits {
+export interface ContactsLimits extends NeighboursLimits {
   contactsMax: number
   contactsPerTellerMax: number
   addressesMax: number
@@ -23,23 +26,12 @@ export interface ContactsLimits {
   strangerRetryMs: number
   strangerTriesMax: number
   barMs: number
-  gatherMs: number
-  exchangeIntervalMs: number
-  exchangePeersMax: number
-  toldMax: number
-  doubtMs: number
   dropMs: number
   dropAfterMs: number
 }
 
 /** Where we heard of a peer: the user, a link, the DHT, another peer, or an earlier run. */
 export type ContactSource = 'given' | 'hint' | 'dht' | 'exchange' | 'known'
-
-/** A peer and where it listens. */
-export interface Contactable {
-  peer: string
-  addresses: string[]
-}
 
 export type ContactsEvent =
   /** `teller` is the peer that told us, for source 'exchange'. */
@@ -84,26 +76,18 @@ interface Contact {
   neighbour: Neighbour | null
 }
 
-interface Neighbour {
-  readonly sinceMs: number
-  /** It gave us a block in this session. */
-  isUseful: boolean
-  isDropped: boolean
-  /** What others may dial. */
-  addresses: string[]
-  told: Set<string>
-  /** No exchange before this. */
-  exchangeFromMs: number
-  /** When to tell what is new; null when nothing is. */
-  exchangeMs: number | null
-}
+/** The answer to most events. */
+const NOTHING: readonly ContactsAction[] = Object.freeze([])
+
+const UNKNOWN = Number.NEGATIVE_INFINITY
 
 /** The peers of one share. */
 export class Contacts {
   readonly #limits: ContactsLimits
   readonly #random: () => number
   readonly #contacts = new Map<string, Contact>()
-  readonly #neighbours = new Map<string, Neighbour>()
+  #actions: readonly ContactsAction[] | ContactsAction[] = NOTHING
+  readonly #neighbours: Neighbours
   #dialling = 0
   #isWanting = false
   #isAsking = false
@@ -115,11 +99,17 @@ export class Contacts {
   #stalledFromMs = 0
   /** No seat is taken from anybody before this. */
   #dropFromMs = 0
+  /** Nobody is worth a look before this; and when the first may be dialled. */
+  #readyFromMs = UNKNOWN
+  #dialFromMs = UNKNOWN
+  /** Room is made for nobody of this rank or a worse one, or infinite. */
+  #fullFrom = Number.POSITIVE_INFINITY
 
   /** `random` returns a number in [0, 1). */
   constructor(limits: ContactsLimits, random: () => number) {
     this.#limits = limits
     this.#random = random
+    this.#neighbours = new Neighbours(limits, random)
   }
 
   /** Whether one more neighbour may join. */
@@ -139,33 +129,63 @@ export class Contacts {
   }
 
   /** Feed one event; perform all actions before the next. */
-  handle(event: ContactsEvent, now: number): ContactsAction[] {
-    const actions: ContactsAction[] = []
+  handle(event: ContactsEvent, now: number): readonly ContactsAction[] {
     this.#handledMs = now
-    if (event.type === 'found') this.#found(event, now)
-    else if (event.type === 'wanting') this.#isWanting = event.isWanting
-    else if (event.type === 'joined') this.#joined(event, now)
-    else if (event.type === 'left') this.#left(event.peer, event.wasUseful, now)
-    else if (event.type === 'dialFailed') this.#dialFailed(event.peer, event.isFinal, now)
-    else if (event.type === 'refused') this.#tell(event.peer, new Set(), actions)
-    else if (event.type === 'useful') this.#praise(event.peer)
-    else if (event.type === 'stalled') this.#makeSeat(now, actions)
-    this.#exchange(now, actions)
-    this.#dial(now, actions)
-    this.#ask(actions)
+    if (this.#apply(event, now)) {
+      this.#readyFromMs = UNKNOWN
+      this.#fullFrom = Number.POSITIVE_INFINITY
+    }
+    if (now >= this.#neighbours.exchangeMs) this.#neighbours.exchange(now, (peer, peers) => this.#act({ type: 'exchange', peer, peers }))
+    this.#dial(now)
+    this.#ask()
+    const actions = this.#actions
+    this.#actions = NOTHING
     return actions
   }
 
-  nextTimeout(): number | undefined {
-    let earliest = Number.POSITIVE_INFINITY
-    for (const { exchangeMs } of this.#neighbours.values()) if (exchangeMs !== null) earliest = Math.min(earliest, exchangeMs)
-    if (this.#isWanting)
-      for (const { isUseful, sinceMs } of this.#neighbours.values()) {
-        const doubtedMs = sinceMs + this.#limits.doubtMs
-        if (!isUseful && doubtedMs > this.#handledMs) earliest = Math.min(earliest, doubtedMs)
+  /** False when it changed nothing about who could be dialled, or forgotten. */
+  #apply(event: ContactsEvent, now: number): boolean {
+    switch (event.type) {
+      case 'found':
+        return this.#found(event, now)
+      case 'wanting':
+        this.#isWanting = event.isWanting
+        return true
+      case 'joined':
+        this.#joined(event, now)
+        return true
+      case 'left':
+        this.#left(event.peer, event.wasUseful, now)
+        return true
+      case 'dialFailed':
+        this.#dialFailed(event.peer, event.isFinal, now)
+        return true
+      case 'refused': {
+        const peers = this.#neighbours.newsFor(event.peer)
+        if (peers.length > 0) this.#act({ type: 'exchange', peer: event.peer, peers })
+        return false
       }
+      case 'useful':
+        this.#neighbours.praise(event.peer)
+        return false
+      case 'stalled':
+        this.#makeSeat(now)
+        return false
+      case 'tick':
+        return false
+    }
+  }
+
+  #act(action: ContactsAction): void {
+    if (this.#actions === NOTHING) this.#actions = [action]
+    else (this.#actions as ContactsAction[]).push(action)
+  }
+
+  nextTimeout(): number | undefined {
+    let earliest = this.#neighbours.exchangeMs
+    if (this.#isWanting) earliest = Math.min(earliest, this.#neighbours.hopefulUntilMs(this.#handledMs))
     if (this.#mayDial(this.#handledMs))
-      for (const contact of this.#contacts.values()) if (isCandidate(contact)) earliest = Math.min(earliest, contact.readyMs)
+      earliest = Math.min(earliest, this.#readyFromMs === UNKNOWN ? this.#candidateMs() : this.#dialFromMs)
     return earliest === Number.POSITIVE_INFINITY ? undefined : earliest
   }
 
@@ -176,6 +196,7 @@ export class Contacts {
     assert(contacts.filter(({ isDialling }) => isDialling).length === this.#dialling, 'dialling')
     assert(this.#dialling <= dialsAtOnceMax, 'too many dials')
     assert(contacts.filter(({ neighbour }) => neighbour !== null).length === this.#neighbours.size, 'neighbours')
+    assert(this.#readyFromMs === UNKNOWN || this.#dialFromMs === this.#candidateMs(), 'who can be dialled first')
     const byTeller = new Map<string | null, number>()
     for (const [peer, contact] of this.#contacts) {
       assert((this.#neighbours.get(peer) ?? null) === contact.neighbour, 'a neighbour under another name')
@@ -190,24 +211,35 @@ export class Contacts {
 
   // What is heard of peers.
 
-  #found({ peer, addresses, source, teller = peer }: Extract<ContactsEvent, { type: 'found' }>, now: number): void {
+  /** True when it is news. */
+  #found({ peer, addresses, source, teller = peer }: Extract<ContactsEvent, { type: 'found' }>, now: number): boolean {
     let contact = this.#contacts.get(peer)
     if (contact?.isBarred === true && (source === 'given' || contact.readyMs <= now)) {
       this.#contacts.delete(peer)
       contact = undefined
     }
     if (contact === undefined) {
-      if (source === 'exchange' && this.#heardFrom(teller) >= this.#limits.contactsPerTellerMax) return
-      if (this.#makeRoom(RANK[source]))
-        this.#contacts.set(peer, newContact(source, teller, addresses.slice(0, this.#limits.addressesMax), now))
-      return
+      const isAdmitted = this.#hasPlaceFor(source, teller)
+      if (isAdmitted) this.#contacts.set(peer, newContact(source, teller, addresses.slice(0, this.#limits.addressesMax), now))
+      return isAdmitted
     }
-    if (contact.isBarred) return
+    if (contact.isBarred) return false
+    const isDearer = RANK[source] < RANK[contact.source]
+    if (!isDearer && source !== 'given' && isKnown(contact.addresses, addresses)) return false
     const isMoved = addresses.slice(0, this.#limits.addressesMax).some((address) => contact.addresses.includes(address) === false)
     contact.addresses = this.#merge(contact.addresses.slice(0, 1), addresses, contact.addresses)
-    if (RANK[source] < RANK[contact.source]) Object.assign(contact, { source, teller: null })
+    if (isDearer) Object.assign(contact, { source, teller: null })
     if (source === 'given') contact.readyMs = Math.min(contact.readyMs, now)
     else if (isMoved) contact.readyMs = Math.min(contact.readyMs, now + this.#limits.redialMinMs)
+    return true
+  }
+
+  /** Makes room, if need be; false when there is none for what comes from there. */
+  #hasPlaceFor(source: ContactSource, teller: string): boolean {
+    const rank = RANK[source]
+    if (this.#contacts.size >= this.#limits.contactsMax && rank >= this.#fullFrom) return false
+    if (source === 'exchange' && this.#heardFrom(teller) >= this.#limits.contactsPerTellerMax) return false
+    return this.#makeRoom(rank)
   }
 
   #joined({ peer, addresses, direction }: Extract<ContactsEvent, { type: 'joined' }>, now: number): void {
@@ -221,16 +253,10 @@ export class Contacts {
     contact.isBarred = false
     if (direction === 'outbound') this.#endDial(contact)
     contact.addresses = this.#merge(addresses, contact.addresses)
-    const { gatherMs, addressesMax } = this.#limits
-    const exchange = { addresses: [], told: new Set<string>(), exchangeFromMs: now + gatherMs, exchangeMs: now + gatherMs }
-    contact.neighbour ??= { ...exchange, sinceMs: now, isUseful: false, isDropped: false }
-    this.#neighbours.set(peer, contact.neighbour)
+    contact.neighbour ??= this.#neighbours.add(peer, now)
     const isNews = contact.neighbour.addresses.length === 0 && addresses.length > 0
-    if (addresses.length > 0) contact.neighbour.addresses = addresses.slice(0, addressesMax)
-    if (!isNews) return
-    for (const other of this.#neighbours.values()) {
-      if (other !== contact.neighbour) other.exchangeMs ??= Math.max(other.exchangeFromMs, now + gatherMs)
-    }
+    if (addresses.length > 0) contact.neighbour.addresses = addresses.slice(0, this.#limits.addressesMax)
+    if (isNews) this.#neighbours.spread(contact.neighbour, now)
   }
 
   #left(peer: string, wasUseful: boolean, now: number): void {
@@ -309,7 +335,10 @@ export class Contacts {
       most = badness
       worst = peer
     }
-    if (worst === null) return false
+    if (worst === null) {
+      this.#fullFrom = rank
+      return false
+    }
     this.#contacts.delete(worst)
     return true
   }
@@ -319,23 +348,11 @@ export class Contacts {
   #mayDial(now: number): boolean {
     const { dialsAtOnceMax, neighboursWanted, neighboursMax } = this.#limits
     if (!this.#isWanting || this.#dialling >= dialsAtOnceMax || this.#neighbours.size + this.#dialling >= neighboursMax) return false
-    return now < this.#stalledUntilMs || this.#hopeful(now) + this.#dialling < neighboursWanted
-  }
-
-  /** Neighbours that gave us something, or have not been here for long. */
-  #hopeful(now: number): number {
-    let count = 0
-    for (const { isUseful, sinceMs } of this.#neighbours.values()) if (isUseful || now - sinceMs < this.#limits.doubtMs) count++
-    return count
-  }
-
-  #praise(peer: string): void {
-    const neighbour = this.#neighbours.get(peer)
-    if (neighbour !== undefined) neighbour.isUseful = true
+    return now < this.#stalledUntilMs || this.#neighbours.hopeful(now) + this.#dialling < neighboursWanted
   }
 
   /** Nothing comes. Where every seat is taken and somebody is left to try, whoever has sat here in vain for longest goes. */
-  #makeSeat(now: number, actions: ContactsAction[]): void {
+  #makeSeat(now: number): void {
     const { neighboursMax, doubtMs, dropMs, dropAfterMs } = this.#limits
     if (now > this.#stalledUntilMs) this.#stalledFromMs = now
     this.#stalledUntilMs = now + dropMs
@@ -348,29 +365,31 @@ export class Contacts {
     )
       return
     let idle: [peer: string, neighbour: Neighbour] | null = null
-    for (const entry of this.#neighbours) {
+    for (const entry of this.#neighbours.entries()) {
       const { isUseful, isDropped, sinceMs } = entry[1]
       if (!isUseful && !isDropped && now - sinceMs >= doubtMs && (idle === null || sinceMs < idle[1].sinceMs)) idle = entry
     }
     if (idle === null) return
     idle[1].isDropped = true
     this.#dropFromMs = now + dropMs
-    actions.push({ type: 'drop', peer: idle[0] })
+    this.#act({ type: 'drop', peer: idle[0] })
   }
 
-  #dial(now: number, actions: ContactsAction[]): void {
+  #dial(now: number): void {
     while (this.#mayDial(now)) {
       const next = this.#nextReady(now)
       if (next === null) return
       const [peer, contact] = next
       contact.isDialling = true
       this.#dialling++
-      actions.push({ type: 'dial', peer, addresses: contact.addresses })
+      this.#readyFromMs = UNKNOWN
+      this.#act({ type: 'dial', peer, addresses: contact.addresses })
     }
   }
 
   /** The first in order of source, drawn at random from those that are alike. */
   #nextReady(now: number): [peer: string, contact: Contact] | null {
+    if (now < this.#readyFromMs) return null
     let best: [peer: string, contact: Contact] | null = null
     let bestTurn = Number.POSITIVE_INFINITY
     let alike = 0
@@ -392,19 +411,34 @@ export class Contacts {
       alike++
       if (this.#random() * alike < 1) best = entry
     }
+    if (best === null) this.#lookAhead()
     return best
   }
 
-  #ask(actions: ContactsAction[]): void {
+  /** Nobody can be dialled now: notes when that may be otherwise. */
+  #lookAhead(): void {
+    this.#dialFromMs = this.#candidateMs()
+    this.#readyFromMs = this.#dialFromMs
+    for (const { isBarred, readyMs } of this.#contacts.values()) if (isBarred) this.#readyFromMs = Math.min(this.#readyFromMs, readyMs)
+  }
+
+  /** When the first may be dialled; infinite when there is none. */
+  #candidateMs(): number {
+    let earliest = Number.POSITIVE_INFINITY
+    for (const contact of this.#contacts.values()) if (isCandidate(contact)) earliest = Math.min(earliest, contact.readyMs)
+    return earliest
+  }
+
+  #ask(): void {
     const { contactsFew, neighboursEnough } = this.#limits
     if (this.#isAsking) {
       if (this.#isWanting && this.#neighbours.size < neighboursEnough) {
-        if (this.#isAlone) actions.push({ type: 'wantPeers' })
+        if (this.#isAlone) this.#act({ type: 'wantPeers' })
         this.#isAlone = false
         return
       }
       this.#isAsking = false
-      actions.push({ type: 'enoughPeers' })
+      this.#act({ type: 'enoughPeers' })
       return
     }
     if (!this.#isWanting || this.#neighbours.size >= contactsFew) return
@@ -412,43 +446,7 @@ export class Contacts {
     for (const { neighbour, isBarred, fails } of this.#contacts.values()) if (neighbour === null && !isBarred && fails === 0) hopes++
     if (hopes >= contactsFew) return
     this.#isAsking = true
-    actions.push({ type: 'wantPeers' })
-  }
-
-  // Whom to tell of whom.
-
-  #exchange(now: number, actions: ContactsAction[]): void {
-    for (const [peer, neighbour] of this.#neighbours) {
-      if (neighbour.exchangeMs === null || neighbour.exchangeMs > now) continue
-      neighbour.exchangeMs = null
-      const said = this.#tell(peer, neighbour.told, actions)
-      if (said === 0) continue
-      neighbour.exchangeFromMs = now + this.#limits.exchangeIntervalMs
-      if (said === this.#limits.exchangePeersMax) neighbour.exchangeMs = neighbour.exchangeFromMs
-    }
-  }
-
-  /** Says what `told` does not hold yet, and notes it there; gives how many. */
-  #tell(peer: string, told: Set<string>, actions: ContactsAction[]): number {
-    const news: Contactable[] = []
-    for (const [other, { addresses }] of this.#neighbours) {
-      if (other !== peer && addresses.length > 0 && !told.has(other)) news.push({ peer: other, addresses })
-    }
-    const count = Math.min(news.length, this.#limits.exchangePeersMax)
-    for (let i = 0; i < count; i++) {
-      const j = i + Math.floor(this.#random() * (news.length - i))
-      const [a, b] = [news[i], news[j]]
-      if (a === undefined || b === undefined) continue
-      news[i] = b
-      news[j] = a
-      told.add(b.peer)
-    }
-    for (const name of told) {
-      if (told.size <= this.#limits.toldMax) break
-      told.delete(name)
-    }
-    if (count > 0) actions.push({ type: 'exchange', peer, peers: news.slice(0, count) })
-    return count
+    this.#act({ type: 'wantPeers' })
   }
 }
 
@@ -474,6 +472,13 @@ const isCandidate = (contact: Contact): boolean =>
 /** Known by the word of another peer only. */
 const isHearsay = ({ source, isUseful, isDialling, neighbour }: Contact): boolean =>
   source === 'exchange' && !isUseful && !isDialling && neighbour === null
+
+/** Whether all of it is known, and merging would change no order: what is heard of stands behind what worked first, as it was heard. */
+function isKnown(known: string[], heard: string[]): boolean {
+  let at = 1
+  for (const address of heard) if (address !== known[0] && address !== known[at++]) return false
+  return true
+}
 
 const newContact = (source: ContactSource, teller: string | null, addresses: string[], now: number): Contact => ({
   source,

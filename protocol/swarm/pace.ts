@@ -14,21 +14,23 @@ export class Pace {
     return this.#rate
   }
 
-  count(bytes: number, now: number): void {
+  /** True when the rate is another one now. */
+  count(bytes: number, now: number): boolean {
     this.#sinceMs ??= now
     this.#bytes += bytes
-    this.look(now)
+    return this.look(now)
   }
 
-  /** Time has passed, perhaps with nothing to count. */
-  look(now: number): void {
-    if (this.#sinceMs === null) return
+  /** Time has passed, perhaps with nothing to count. True when the rate is another one now. */
+  look(now: number): boolean {
+    if (this.#sinceMs === null) return false
     const spanMs = now - this.#sinceMs
-    if (spanMs < SPAN_MS) return
+    if (spanMs < SPAN_MS) return false
     const rate = (this.#bytes * 1000) / spanMs
     const kept = this.#rate === 0 ? 0 : KEPT ** (spanMs / SPAN_MS)
     this.#rate = this.#rate * kept + rate * (1 - kept)
     this.#bytes = 0
     this.#sinceMs = now
+    return true
   }
 }

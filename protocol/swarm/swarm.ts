@@ -7,10 +7,9 @@
  * An event costs the same with a million items as with a hundred: peers that could be asked stand in line, the others are not looked at.
  */
 import { assert } from '../errors.ts'
-import { checkPeers } from './checks.ts'
+import { type Counts, checkItems, checkPeers } from './checks.ts'
 import { pickCopy, replaceable } from './copies.ts'
-import { type Flight, removeFrom } from './flight.ts'
-import { IndexSet } from './index-set.ts'
+import { IndexSets } from './index-sets.ts'
 import { Items } from './items.ts'
 import { Line } from './line.ts'
 import { PRIORITIES } from './open-items.ts'
@@ -18,47 +17,73 @@ import { Pace } from './pace.ts'
 import {
   countBlock,
   countBytes,
+  countGood,
+  type Flight,
   headSilentMs,
-  isHolder,
-  newPeer,
+  indexOfItem,
+  isUsable,
+  type PeerStatus,
+  Peers,
   pause,
-  pushRequest,
+  ROW,
   type SwarmPeer,
+  snub,
   startHead,
-  takeRequest,
+  statusOf,
 } from './peers.ts'
+import { Picks } from './picks.ts'
 import type { SwarmAction, SwarmEvent, SwarmLimits } from './swarm-events.ts'
-import { isLate, totalWindow, trialsMax, windowOf } from './windows.ts'
+import { UnderWay } from './under-way.ts'
+import { isFull, isIdle, isLate, lateFromMs, totalWindow, trialsMax, windowOf } from './windows.ts'
 
 export type { SwarmAction, SwarmEvent, SwarmLimits }
 
+/** The answer to most events. */
+const NOTHING: readonly SwarmAction[] = Object.freeze([])
+
+/** So many HAVEs are put off at most. */
+const UNREAD_MAX = 32
+
 /** The download of one share. */
 export class Swarm {
-  readonly #limits: SwarmLimits
-  readonly #random: () => number
-  /** Where a pick begins to look: behind the last one, so that seeders are read in order. */
-  #cursor: number
-  readonly #peers = new Map<string, SwarmPeer>()
-  readonly #items: Items
-  readonly #flights = new Map<number, Flight>()
+  // In this order because the events that come most often need the first of these alone.
+  /** Nobody that delivers can be asked for more, whatever they say: then what they say can wait. */
+  #isFull = true
+  #unreadCount = 0
+  /** Who said so and which item, in turns: what stands together is fetched together. */
+  readonly #unread: (string | number)[] = new Array<string | number>(2 * UNREAD_MAX).fill(0)
+  /** Peers that have yet to deliver, and those that have. */
+  #strangers = 0
+  #provenCount = 0
+  #actions: readonly SwarmAction[] | SwarmAction[] = NOTHING
+  /** How much may be under way with peers that deliver. */
+  #total: number
+  readonly #underWay = new UnderWay()
+  readonly #peers: Peers
+  readonly #byKey: ReadonlyMap<string, SwarmPeer>
   readonly #pace = new Pace()
   readonly #line: Line
-  /** Peers that would rather be asked for something. */
-  #suggesting = 0
-  /** Asked of proven peers or being checked, against the total; and first requests to peers that have yet to show what they are worth. */
-  #requests = 0
-  #trials = 0
-  #provenCount = 0
+  readonly #items: Items
+  readonly #picks: Picks
+  readonly #sets: IndexSets
+  readonly #limits: SwarmLimits
   #isDoneSaid = true
+  /** Somebody left the line and was asked for nothing, since the last tick. */
+  #isAnyIdle = false
+  /** No peer that delivers is late before this. */
+  #lateFromMs = 0
   #tickedMs = 0
 
   /** `random` returns a number in [0, 1). */
   constructor(itemCount: number, limits: SwarmLimits, random: () => number) {
     this.#limits = limits
-    this.#line = new Line(limits.forgetMs)
-    this.#random = random
-    this.#cursor = this.#anywhere(itemCount)
-    this.#items = new Items(itemCount)
+    this.#sets = new IndexSets(itemCount)
+    this.#items = new Items(itemCount, this.#sets)
+    this.#peers = new Peers(this.#sets)
+    this.#byKey = this.#peers.byKey
+    this.#line = new Line(this.#peers, limits.forgetMs)
+    this.#total = totalWindow(limits, 0)
+    this.#picks = new Picks(this.#items, random)
   }
 
   get wantedMissing(): number {
@@ -75,52 +100,68 @@ export class Swarm {
 
   /** Requests that this machine believes to be under way, as "peer/item", sorted: to be compared with the wire. */
   inFlight(): string[] {
-    return [...this.#peers.values()].flatMap((peer) => peer.queue.map((item) => `${peer.key}/${item}`)).sort()
+    return this.#peers.list.flatMap((peer) => peer.queue.map(({ item }) => `${peer.key}/${item}`)).sort()
   }
 
   /** Whether a peer has said that it has an item. */
   isTold(peer: string, item: number): boolean {
-    const known = this.#peers.get(peer)
-    return known !== undefined && (known.have === null || known.have.has(item))
+    this.#catchUp()
+    const known = this.#byKey.get(peer)
+    return known !== undefined && (known.have === null || this.#sets.has(known.have, item))
   }
 
   /** For status displays. */
-  peers(): { peer: string; bytesPerSecond: number; asked: number; verified: number; hasAll: boolean }[] {
-    return [...this.#peers.values()].map((peer) => ({
-      peer: peer.key,
-      bytesPerSecond: peer.queue.length === 0 ? 0 : Math.round(peer.rate),
-      asked: peer.queue.length,
-      verified: peer.verified,
-      hasAll: peer.have === null,
-    }))
+  peers(): PeerStatus[] {
+    return this.#peers.list.map(statusOf)
   }
 
   /** When to feed `tick`; undefined while nothing can time out. */
   nextTimeout(): number | undefined {
-    return this.#flights.size > 0 || (this.#items.missing > 0 && this.#peers.size > 0) ? this.#tickedMs + this.#limits.tickMs : undefined
+    const isWaiting = this.#underWay.flights.length > 0 || (this.#items.missing > 0 && this.#peers.list.length > 0)
+    return isWaiting ? this.#tickedMs + this.#limits.tickMs : undefined
   }
 
   /** Feed one event; perform all actions before the next. */
-  handle(event: SwarmEvent, now: number): SwarmAction[] {
-    const actions: SwarmAction[] = []
-    this.#apply(event, now, actions)
-    if (this.#items.missing > 0 && !this.#line.isEmpty) this.#assign(now, actions)
-    if (this.#items.missing === 0 && !this.#isDoneSaid) {
-      this.#isDoneSaid = true
-      actions.push({ type: 'done' })
+  handle(event: SwarmEvent, now: number): readonly SwarmAction[] {
+    const isNews = event.type === 'peerHas' && event.count === 1
+    // Whoever has yet to deliver is asked as soon as it has something.
+    if (isNews && this.#isFull && (this.#strangers === 0 || this.#byKey.get(event.peer)?.isProven !== false)) {
+      if (this.#unreadCount === 2 * UNREAD_MAX) this.#catchUp()
+      this.#unread[this.#unreadCount++] = event.peer
+      this.#unread[this.#unreadCount++] = event.first
+      return NOTHING
     }
+    // Some change nothing that is waited for.
+    const isSmall = isNews || event.type === 'progress' || event.type === 'received' || event.type === 'tick'
+    if (!isSmall) this.#catchUp()
+    this.#apply(event, now)
+    if (this.#hasRoom || (this.#strangers > 0 && this.#line.hasOthers)) this.#fill(now)
+    if (!isSmall && this.#items.missing === 0 && !this.#isDoneSaid) {
+      this.#isDoneSaid = true
+      this.#act({ type: 'done' })
+    }
+    this.#isFull = !this.#hasRoom
+    const actions = this.#actions
+    this.#actions = NOTHING
     return actions
   }
 
-  #apply(event: SwarmEvent, now: number, actions: SwarmAction[]): void {
+  #act(action: SwarmAction): void {
+    if (this.#actions === NOTHING) this.#actions = [action]
+    else (this.#actions as SwarmAction[]).push(action)
+  }
+
+  /** Looks at what was put off. */
+  #catchUp(): void {
+    for (let at = 0; at < this.#unreadCount; at += 2) this.#learn(this.#unread[at] as string, this.#unread[at + 1] as number, 1)
+    this.#unreadCount = 0
+  }
+
+  #apply(event: SwarmEvent, now: number): void {
     switch (event.type) {
-      case 'progress': {
-        const peer = this.#peers.get(event.peer)
-        this.#pace.count(event.bytes, now)
-        if (peer === undefined) return
-        if (countBytes(peer, event.item, event.bytes, now) && peer.isProven) this.#settle(peer, event.item, now, actions)
+      case 'progress':
+        this.#progress(event, now)
         return
-      }
       case 'peerHas':
         this.#learn(event.peer, event.first, event.count)
         return
@@ -128,18 +169,18 @@ export class Swarm {
         this.#receive(event.peer, event.item, now)
         return
       case 'verified':
-        this.#praise(event.peer, event.item, now)
-        this.#gain(event.item, now, actions)
+        this.#gain(event.item, this.#praise(event.peer, event.item, now), now)
         return
       case 'rejected':
-        this.#reject(event, now, actions)
+        this.#reject(event, now)
         return
       case 'suggested':
         this.#suggest(event.peer, event.item)
         return
       case 'peerJoined':
         this.#remove(event.peer)
-        this.#peers.set(event.peer, newPeer(event.peer, new IndexSet(this.#items.count), this.#limits.requestsPerPeerMin))
+        this.#peers.add(event.peer, this.#limits.requestsPerPeerMin)
+        this.#strangers++
         return
       case 'peerLeft':
         this.#remove(event.peer)
@@ -148,36 +189,44 @@ export class Swarm {
         this.#want(event)
         return
       case 'have':
-        for (let item = event.first; item < event.first + event.count; item++) this.#gain(item, now, actions)
+        for (let item = event.first; item < event.first + event.count; item++) this.#gain(item, undefined, now)
         return
       case 'lost':
         if (event.isDropped === true) this.#items.unwant(event.item)
-        this.#lose(event.item)
+        if (this.#items.lose(event.item)) this.#wantAgain()
         return
       case 'unwantAll':
-        this.#unwantAll(now, actions)
+        this.#unwantAll(now)
         return
       case 'tick':
         this.#tickedMs = now
-        this.#pace.look(now)
-        this.#expire(now, actions)
+        if (this.#pace.look(now)) this.#total = totalWindow(this.#limits, this.#pace.bytesPerSecond)
+        this.#expire(now)
     }
   }
 
+  #progress({ peer: key, item, bytes }: Extract<SwarmEvent, { type: 'progress' }>, now: number): void {
+    if (this.#pace.count(bytes, now)) this.#total = totalWindow(this.#limits, this.#pace.bytesPerSecond)
+    const peer = this.#byKey.get(key)
+    if (peer !== undefined && countBytes(peer, item, bytes, now) && peer.isProven && peer.isSharing) this.#settle(peer, peer.queue[0]!, now)
+  }
+
   #learn(key: string, first: number, count: number): void {
-    const peer = this.#peers.get(key)
+    const peer = this.#byKey.get(key)
     if (peer === undefined) return
     assert(first >= 0 && first + count <= this.#items.count, 'items beyond the last')
-    if (peer.refused !== null) for (let item = first; item < first + count; item++) peer.refused.delete(item)
+    if (peer.refused !== null) for (let item = first; item < first + count; item++) this.#sets.delete(peer.refused, item)
     if (count === this.#items.count && peer.have !== null) {
-      this.#countInRarity(peer, -1)
+      if (peer.isProven) this.#items.changeHoldersOfAll(peer.have, -1)
+      this.#sets.drop(peer.have)
       peer.have = null
     }
     let isOfUse = peer.have === null
     if (peer.have !== null) {
+      const { isProven } = peer
       for (let item = first; item < first + count; item++) {
-        if (!peer.have.add(item)) continue
-        if (peer.isProven) this.#items.changeHolders(item, 1)
+        if (!this.#sets.add(peer.have, item)) continue
+        if (isProven) this.#items.changeHolders(item, 1)
         isOfUse ||= this.#items.isMissing(item)
       }
     }
@@ -185,294 +234,247 @@ export class Swarm {
   }
 
   #suggest(key: string, item: number): void {
-    const peer = this.#peers.get(key)
-    const max = this.#limits.requestsPerPeerMax
-    if (peer === undefined || this.#items.isHad(item) || peer.suggested.length + peer.suggestedEarly.length >= max) return
-    if (!this.#items.isMissing(item)) {
-      peer.suggestedEarly.push(item)
-      return
-    }
-    if (peer.suggested.push(item) === 1) this.#suggesting++
-    this.#wet(peer)
+    const peer = this.#byKey.get(key)
+    if (peer !== undefined && this.#picks.suggest(peer, item, this.#limits.requestsPerPeerMax)) this.#wet(peer)
   }
 
   #want({ first, count, priority }: Extract<SwarmEvent, { type: 'want' }>): void {
     assert(priority >= 0 && priority < PRIORITIES && first >= 0 && first + count <= this.#items.count, 'want out of range')
-    this.#isDoneSaid = false
     for (let item = first; item < first + count; item++) this.#items.want(item, priority)
-    for (const peer of this.#peers.values()) {
-      for (const item of peer.suggestedEarly.splice(0)) this.#suggest(peer.key, item)
+    for (const peer of this.#peers.list) for (const item of peer.suggestedEarly.splice(0)) this.#suggest(peer.key, item)
+    this.#wantAgain()
+  }
+
+  /** The item is on disk, wherever it came from. `brought`: the flight that has brought it, if one did. */
+  #gain(item: number, brought: Flight | undefined, now: number): void {
+    const flight = brought ?? (this.#items.isTaken(item) ? this.#underWay.of(item) : undefined)
+    if (!this.#items.gain(item) || flight === undefined) return // not, for the second copy of an endgame
+    for (let peer = flight.peers[0]; peer !== undefined; peer = flight.peers[0]) {
+      if (peer.checking.includes(flight)) this.#endRequest(peer, flight, now)
+      else this.#takeBack(peer, flight, now)
     }
-    this.#wetAll()
+    this.#end(flight)
   }
 
-  /** The item is on disk, wherever it came from. */
-  #gain(item: number, now: number, actions: SwarmAction[]): void {
-    if (!this.#items.gain(item)) return // the second copy of an endgame
-    const flight = this.#flights.get(item)
-    if (flight === undefined) return
-    for (const peer of [...flight.holders]) this.#takeBack(peer, item, now, actions)
-    for (const peer of [...flight.checking]) this.#endRequest(peer, item, now)
-    this.#end(item)
-  }
-
-  #lose(item: number): void {
-    if (!this.#items.lose(item)) return
+  #wantAgain(): void {
     this.#isDoneSaid = false
     this.#wetAll()
   }
 
-  #unwantAll(now: number, actions: SwarmAction[]): void {
+  #unwantAll(now: number): void {
     for (let item = 0; item < this.#items.count; item++) this.#items.unwant(item)
-    for (const [item, flight] of this.#flights) {
-      for (const peer of [...flight.holders]) this.#takeBack(peer, item, now, actions)
-      this.#release(item)
+    for (const flight of [...this.#underWay.flights]) {
+      for (const peer of [...flight.peers]) if (peer.queue.includes(flight)) this.#takeBack(peer, flight, now)
+      this.#release(flight)
     }
     this.#isDoneSaid = true
   }
 
   /** A peer that delivers has begun with an item: others that have not are no longer needed. */
-  #settle(peer: SwarmPeer, item: number, now: number, actions: SwarmAction[]): void {
-    const flight = this.#flights.get(item)
-    if (flight === undefined || flight.holders.length < 2) return
-    for (const other of [...flight.holders]) {
-      if (other !== peer && (other.queue[0] !== item || other.headBytes === 0)) this.#takeBack(other, item, now, actions)
+  #settle(peer: SwarmPeer, flight: Flight, now: number): void {
+    if (flight.peers.length - flight.checking < 2) return
+    this.#catchUp()
+    for (const other of [...flight.peers]) {
+      const isBehind = other.queue[0] !== flight || other.headBytes === 0
+      if (other !== peer && isBehind && other.queue.includes(flight)) this.#takeBack(other, flight, now)
     }
   }
 
   #receive(key: string, item: number, now: number): void {
-    const peer = this.#peers.get(key)
-    const flight = this.#flights.get(item)
-    if (peer === undefined || flight === undefined) return
-    if (peer.queue[0] === item) countBlock(peer, peer.headBytes, now)
-    if (!takeRequest(peer, item, now)) return
-    removeFrom(flight.holders, peer)
-    flight.checking.push(peer)
-    peer.checking.push(item)
-    this.#endTrial(peer)
-    this.#line.enter(peer)
-  }
-
-  #praise(key: string, item: number, now: number): void {
-    const peer = this.#peers.get(key)
+    const peer = this.#byKey.get(key)
     if (peer === undefined) return
+    if (peer.headItem === item) countBlock(peer, now)
+    if (this.#underWay.deliver(peer, item, now) !== null) this.#line.enter(peer)
+  }
+
+  /** The flight that brought the item, if any did. */
+  #praise(key: string, item: number, now: number): Flight | undefined {
+    const peer = this.#byKey.get(key)
+    if (peer === undefined) return undefined
     // Brought by an earlier session of this peer, perhaps: then what it is asked now is called off with the other copies.
-    if (peer.checking.includes(item)) this.#endRequest(peer, item, now)
-    peer.verified++
-    peer.fails = 0
-    peer.pauses = 0
+    const flight = peer.checking[indexOfItem(peer.checking, item)]
+    if (flight !== undefined) this.#endRequest(peer, flight, now)
+    countGood(peer)
     peer.window = Math.min(peer.window + 1, this.#limits.requestsPerPeerMax)
-    if (peer.isProven) return
-    this.#endTrial(peer)
+    if (!peer.isProven) this.#prove(peer)
+    return flight
+  }
+
+  /** What it says counts from now on. */
+  #prove(peer: SwarmPeer): void {
     this.#line.leave(peer)
-    peer.isProven = true
+    this.#underWay.prove(peer)
     this.#provenCount++
-    this.#requests += peer.queue.length + peer.checking.length
-    this.#countInRarity(peer, 1)
+    this.#strangers--
+    // Peers with everything make nothing rarer or less rare; those that never delivered may be lying.
+    if (peer.have !== null) this.#items.changeHoldersOfAll(peer.have, 1)
     this.#line.enter(peer)
   }
 
-  #reject({ peer: key, item, reason }: Extract<SwarmEvent, { type: 'rejected' }>, now: number, actions: SwarmAction[]): void {
-    const peer = this.#peers.get(key)
-    if (peer === undefined || (reason === 'store' && !peer.checking.includes(item))) return
-    this.#endRequest(peer, item, now)
-    this.#release(item)
+  #reject({ peer: key, item, reason }: Extract<SwarmEvent, { type: 'rejected' }>, now: number): void {
+    const peer = this.#byKey.get(key)
+    const delivered = peer?.checking[indexOfItem(peer.checking, item)]
+    if (peer === undefined || (reason === 'store' && delivered === undefined)) return
+    const flight = delivered ?? peer.queue[indexOfItem(peer.queue, item)]
+    if (flight !== undefined) {
+      this.#endRequest(peer, flight, now)
+      this.#release(flight)
+    }
     if (reason === 'hash') {
       this.#remove(key)
-      actions.push({ type: 'dropPeer', peer: key, reason: 'badBlock' })
+      this.#act({ type: 'dropPeer', peer: key, reason: 'badBlock' })
     }
     if (reason !== 'absent') return
-    peer.refused ??= new IndexSet(this.#items.count)
-    peer.refused.add(item)
+    peer.refused ??= this.#sets.make()
+    this.#sets.add(peer.refused, item)
     this.#fail(peer, now)
   }
 
   #fail(peer: SwarmPeer, now: number): void {
     peer.window = Math.max(this.#limits.requestsPerPeerMin, peer.window >>> 1)
     if (++peer.fails < this.#limits.failsBeforeSnub) return
-    peer.fails = 0
-    peer.snubbedUntilMs = now + this.#limits.snubMs
+    snub(peer, now + this.#limits.snubMs)
   }
 
   #remove(key: string): void {
-    const peer = this.#peers.get(key)
+    const peer = this.#byKey.get(key)
     if (peer === undefined) return
-    this.#peers.delete(key)
     peer.isGone = true
-    this.#endTrial(peer)
-    if (peer.isProven) {
-      this.#provenCount--
-      this.#requests -= peer.queue.length + peer.checking.length
-    }
-    this.#countInRarity(peer, -1)
-    for (const item of [...peer.queue, ...peer.checking]) {
-      const flight = this.#flights.get(item)
-      if (flight === undefined) continue
-      removeFrom(flight.holders, peer)
-      removeFrom(flight.checking, peer)
-      this.#release(item)
-    }
-    if (peer.suggested.length > 0) this.#suggesting--
     this.#line.leave(peer)
+    if (peer.isProven) this.#provenCount--
+    else this.#strangers--
+    if (peer.isProven && peer.have !== null) this.#items.changeHoldersOfAll(peer.have, -1)
+    for (const flight of this.#underWay.leave(peer)) this.#release(flight)
+    this.#picks.leave(peer)
+    this.#peers.remove(peer)
   }
 
   /** Takes an item out of a peer's hands, delivered or not. */
-  #endRequest(peer: SwarmPeer, item: number, now: number): void {
-    const at = peer.checking.indexOf(item)
-    const isAsked = at < 0 && takeRequest(peer, item, now)
-    if (at < 0 && !isAsked) return
-    if (at >= 0) peer.checking.splice(at, 1)
-    if (peer.isProven) this.#requests--
-    this.#endTrial(peer)
-    const flight = this.#flights.get(item)
-    if (flight !== undefined) removeFrom(isAsked ? flight.holders : flight.checking, peer)
+  #endRequest(peer: SwarmPeer, flight: Flight, now: number): void {
+    this.#underWay.takeBack(peer, flight, now)
     this.#line.enter(peer)
   }
 
-  #takeBack(peer: SwarmPeer, item: number, now: number, actions: SwarmAction[]): void {
-    this.#endRequest(peer, item, now)
-    actions.push({ type: 'cancel', peer: peer.key, item })
+  #takeBack(peer: SwarmPeer, flight: Flight, now: number): void {
+    this.#endRequest(peer, flight, now)
+    this.#act({ type: 'cancel', peer: peer.key, item: flight.item })
   }
 
   /** Back among the open items, once nobody works on it. */
-  #release(item: number): void {
-    const flight = this.#flights.get(item)
-    if (flight === undefined || flight.holders.length + flight.checking.length > 0) return
-    if (this.#end(item)) this.#wetAll()
+  #release(flight: Flight): void {
+    if (flight.peers.length === 0 && this.#end(flight)) this.#wetAll()
   }
 
   /** True when the item is open again. */
-  #end(item: number): boolean {
-    this.#flights.delete(item)
-    return this.#items.giveBack(item)
+  #end(flight: Flight): boolean {
+    this.#underWay.end(flight)
+    return this.#items.giveBack(flight.item)
   }
 
-  /** Takes away from peers that are silent or crawl what others have, and looks at everybody once a tick. */
-  #expire(now: number, actions: SwarmAction[]): void {
-    for (const peer of this.#peers.values()) {
-      if (peer.isTrial && headSilentMs(peer, now) >= this.#limits.coldMs) this.#endTrial(peer)
-      if (isLate(this.#limits, peer, now)) this.#takeAway(peer, now, actions)
-      this.#line.enter(peer) // rested, or a copy of what hangs elsewhere is worth asking for now
+  /** Takes away from peers that are silent or crawl what others have, and looks at everybody who found nothing to do. */
+  #expire(now: number): void {
+    if (now < this.#lateFromMs && !this.#isAnyIdle && this.#strangers === 0) return
+    const { list, rows } = this.#peers
+    this.#isAnyIdle = false
+    this.#lateFromMs = now + this.#limits.blockMs
+    for (let index = 0; index < list.length; index++) {
+      if (now >= lateFromMs(this.#limits, rows, index * ROW)) this.#doubt(list[index]!, now)
+      this.#lateFromMs = Math.min(this.#lateFromMs, lateFromMs(this.#limits, rows, index * ROW))
+      // Rested, or a copy of what hangs elsewhere is worth asking for now.
+      if (isIdle(this.#limits, rows, index * ROW)) this.#line.enter(list[index]!)
     }
   }
 
-  #takeAway(peer: SwarmPeer, now: number, actions: SwarmAction[]): void {
-    const movable = peer.queue.filter((item) => this.#isElsewhere(item, peer, now))
+  #doubt(peer: SwarmPeer, now: number): void {
+    if (peer.isTrial && headSilentMs(peer, now) >= this.#limits.coldMs) this.#underWay.endTrial(peer)
+    if (isLate(this.#limits, peer, now)) this.#takeAway(peer, now)
+  }
+
+  #takeAway(peer: SwarmPeer, now: number): void {
+    this.#catchUp()
+    const movable = peer.queue.filter(({ item }) => this.#peers.isElsewhere(item, peer, now))
     if (!movable.includes(peer.queue[0]!)) startHead(peer, now) // the only source: keep waiting
     if (movable.length === 0) return
     this.#fail(peer, now)
     pause(peer, this.#limits.coolMs, now)
-    for (const item of movable) {
-      this.#takeBack(peer, item, now, actions)
-      this.#release(item)
+    for (const flight of movable) {
+      this.#takeBack(peer, flight, now)
+      this.#release(flight)
     }
   }
 
-  #isUsable(peer: SwarmPeer, now: number): boolean {
-    return now >= peer.snubbedUntilMs && now >= peer.coolUntilMs
-  }
-
-  /** Whether another peer could be asked; a snubbed one counts only against one that is snubbed too. */
-  #isElsewhere(item: number, not: SwarmPeer, now: number): boolean {
-    for (const peer of this.#peers.values()) {
-      if (peer !== not && isHolder(peer, item) && (now >= peer.snubbedUntilMs || now < not.snubbedUntilMs)) return true
-    }
-    return false
+  /** Whether those that deliver may be asked for more. */
+  get #hasRoom(): boolean {
+    const { requests } = this.#underWay
+    return requests < this.#total || (requests < this.#limits.requestsTotalMax && this.#picks.isAnyAwaited)
   }
 
   /** Asks those in line, one request each in turn, while there is room: first those that have delivered, then the others. */
-  #assign(now: number, actions: SwarmAction[]): void {
-    const { requestsTotalMax } = this.#limits
-    const total = totalWindow(this.#limits, this.#pace.bytesPerSecond)
-    const ask = (peer: SwarmPeer): void => this.#askNext(peer, now, actions)
-    if (this.#requests < total) this.#line.serveProven(now, () => this.#requests < total, ask)
-    // Beyond the total: what a sole seeder would rather be asked for.
-    if (this.#suggesting > 0 && this.#requests < requestsTotalMax) {
-      for (const peer of this.#line.takeAwaited()) {
-        if (this.#requests < requestsTotalMax) this.#askNext(peer, now, actions)
-        else this.#line.enter(peer)
-      }
+  #fill(now: number): void {
+    if (this.#items.missing === 0) return
+    if (this.#hasRoom) {
+      this.#catchUp()
+      if (this.#line.isEmpty) return
+      this.#askProven(now)
     }
-    const trials = trialsMax(this.#limits, total, this.#provenCount)
-    if (this.#trials < trials) this.#line.serveOthers(() => this.#trials < trials, ask)
+    while (this.#line.hasOthers && this.#underWay.trials < trialsMax(this.#limits, this.#total, this.#provenCount)) {
+      this.#catchUp()
+      this.#askNext(this.#line.takeOther(), now)
+    }
     // Peers in disgrace are better than none.
-    if (this.#flights.size === 0) for (const peer of this.#peers.values()) if (this.#ask(peer, now, actions)) return
+    if (this.#underWay.flights.length === 0) for (const peer of this.#peers.list) if (this.#ask(peer, now)) return
+  }
+
+  #askProven(now: number): void {
+    const underWay = this.#underWay
+    while (underWay.requests < this.#total) {
+      const peer = this.#line.takeProven(now)
+      if (peer === null) break
+      this.#askNext(peer, now)
+    }
+    // Beyond the total: what a sole seeder would rather be asked for.
+    const { requestsTotalMax } = this.#limits
+    if (underWay.requests >= requestsTotalMax || !this.#picks.isAnyAwaited) return
+    for (const peer of this.#line.takeAwaited(this.#picks.suggesting)) {
+      if (underWay.requests < requestsTotalMax) this.#askNext(peer, now)
+      else this.#line.enter(peer)
+    }
   }
 
   /** Asks a peer that left the line; it goes to the end of it if it has room for more. */
-  #askNext(peer: SwarmPeer, now: number, actions: SwarmAction[]): void {
-    if (peer.queue.length >= windowOf(this.#limits, peer) || !this.#isUsable(peer, now) || !this.#ask(peer, now, actions)) return
-    if (peer.queue.length < windowOf(this.#limits, peer)) this.#line.enter(peer)
+  #askNext(peer: SwarmPeer, now: number): void {
+    const isDenied = isFull(this.#limits, peer.rows, peer.at) || peer.asked >= windowOf(this.#limits, peer) || !isUsable(peer, now)
+    if (isDenied || !this.#ask(peer, now)) {
+      this.#isAnyIdle = true
+      return
+    }
+    if (peer.asked < windowOf(this.#limits, peer)) this.#line.enter(peer)
   }
 
-  #ask(peer: SwarmPeer, now: number, actions: SwarmAction[]): boolean {
-    const open = this.#pickOpen(peer)
+  #ask(peer: SwarmPeer, now: number): boolean {
+    const open = this.#picks.next(peer)
     // An item that matters more than any open one, and hangs at a slow peer, is worth a copy first.
-    const copy = this.#flights.size === 0 ? -1 : pickCopy(this.#limits, this.#items, this.#flights, peer, open, this.#provenCount, now)
-    const item = copy >= 0 ? copy : open
-    if (item < 0) return false
-    const flight = this.#flights.get(item)
-    if (flight === undefined) {
-      this.#items.take(item)
-      if (item === this.#cursor) this.#cursor = item + 1 === this.#items.count ? 0 : item + 1
-      this.#flights.set(item, { holders: [peer], checking: [], askedMs: now })
+    const copy = pickCopy(this.#limits, this.#items, this.#underWay.flights, peer, open, this.#provenCount, now)
+    if (copy === null && open < 0) return false
+    if (copy === null) {
+      this.#items.take(open)
+      this.#picks.began(open)
+      this.#underWay.begin(peer, open, now)
     } else {
-      const full = flight.holders.length >= this.#limits.endgameCopiesMax
-      const loser = full ? replaceable(this.#limits, flight, item, peer, this.#provenCount, now) : undefined
-      assert(full === (loser !== undefined), 'a copy too many')
-      if (loser !== undefined) {
-        if (!loser.isProven) pause(loser, this.#limits.coolMs, now)
-        this.#takeBack(loser, item, now, actions)
-      }
-      flight.holders.push(peer)
-      flight.askedMs = now
+      this.#makeRoom(copy, peer, now)
+      this.#underWay.copy(peer, copy, now)
     }
-    pushRequest(peer, item, now)
-    if (peer.isProven) this.#requests++
-    else {
-      peer.isTrial = true
-      this.#trials++
-    }
-    actions.push({ type: 'request', peer: peer.key, item })
+    this.#act({ type: 'request', peer: peer.key, item: copy?.item ?? open })
     return true
   }
 
-  #pickOpen(peer: SwarmPeer): number {
-    if (peer.isDry) return -1
-    let item = this.#items.pick(this.#cursor, peer.have, peer.refused)
-    peer.isDry = item < 0
-    if (item < 0) return item
-    if (this.#items.isOrdered(item)) return item
-    // The run is over where somebody else has been: going on behind them would be asking for what they ask for next.
-    if (item !== this.#cursor) item = this.#items.pick(this.#anywhere(this.#items.count), peer.have, peer.refused)
-    this.#cursor = item
-    while (peer.suggested.length > 0) {
-      const suggested = peer.suggested[0]!
-      if (this.#items.isAsRare(suggested, item) && isHolder(peer, suggested)) return suggested
-      peer.suggested.shift()
-      if (peer.suggested.length === 0) this.#suggesting--
-    }
-    return item
-  }
-
-  /** Every instance reads elsewhere, so that downloaders of one seeder have something to give to each other. */
-  #anywhere(itemCount: number): number {
-    return Math.floor(this.#random() * itemCount)
-  }
-
-  #endTrial(peer: SwarmPeer): void {
-    if (!peer.isTrial) return
-    peer.isTrial = false
-    this.#trials--
-  }
-
-  /** Peers with everything make nothing rarer or less rare; those that never delivered may be lying. */
-  #countInRarity(peer: SwarmPeer, change: 1 | -1): void {
-    if (!peer.isProven || peer.have === null) return
-    for (let item = peer.have.findFrom(0, null, null), last = -1; item > last; item = peer.have.findFrom(item + 1, null, null)) {
-      last = item
-      this.#items.changeHolders(item, change)
-    }
+  /** For a copy at `peer`: where enough are asked already, one of them is no longer. */
+  #makeRoom(flight: Flight, peer: SwarmPeer, now: number): void {
+    if (flight.peers.length < this.#limits.endgameCopiesMax) return
+    const loser = replaceable(this.#limits, flight, peer, this.#provenCount, now)
+    assert(loser !== undefined, 'a copy too many')
+    if (!loser.isProven) pause(loser, this.#limits.coolMs, now)
+    this.#takeBack(loser, flight, now)
   }
 
   #wet(peer: SwarmPeer): void {
@@ -481,19 +483,18 @@ export class Swarm {
   }
 
   #wetAll(): void {
-    for (const peer of this.#peers.values()) this.#wet(peer)
+    for (const peer of this.#peers.list) this.#wet(peer)
   }
 
   /** Cross-checks every derived number against its source. O(items × peers): for tests. */
   checkInvariants(): void {
-    const peers = [...this.#peers.values()]
-    this.#items.checkInvariants(
-      (item) => this.#flights.has(item),
-      (item) => peers.filter((peer) => peer.isProven && peer.have?.has(item) === true).length,
-    )
-    const { proven, requests, trials, suggesting } = checkPeers(this.#limits, peers, this.#flights)
-    assert(proven === this.#provenCount && trials === this.#trials && suggesting === this.#suggesting, 'kinds of peers')
-    this.#line.checkInvariants(peers)
-    assert(requests === this.#requests && requests <= this.#limits.requestsTotalMax, `requests ${this.#requests}, counted ${requests}`)
+    const { requests, trials } = this.#underWay
+    checkItems(this.#sets, this.#items, this.#peers, this.#underWay)
+    const suggesting = this.#picks.suggesting.length
+    const kept: Counts = { proven: this.#provenCount, strangers: this.#strangers, requests, trials, suggesting }
+    checkPeers(this.#limits, this.#peers, this.#underWay, kept)
+    this.#line.checkInvariants()
+    assert(this.#total === totalWindow(this.#limits, this.#pace.bytesPerSecond), 'total')
+    assert(this.#unreadCount === 0 || !this.#hasRoom, 'news is put off while somebody could be asked')
   }
 }

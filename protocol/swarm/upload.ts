@@ -9,7 +9,24 @@
  */
 import { assert } from '../errors.ts'
 import { FirstCopies } from './first-copies.ts'
+import { removeFrom } from './short-lists.ts'
 import { Slots } from './slots.ts'
+import {
+  BYTES,
+  FLAGS,
+  GROUP,
+  GROUP_ACTIVE,
+  GROUP_BUSY,
+  GROUP_BYTES,
+  isBusy,
+  LAST,
+  SENDING_BYTES,
+  SINCE_MS,
+  STUCK,
+  type UploadPeer,
+  UploadPeers,
+  type Wish,
+} from './upload-peers.ts'
 
 /** Numbers of UPLOAD and WIRE that this machine needs. */
 export interface UploadLimits {
@@ -44,59 +61,30 @@ export type UploadAction =
   /** Tell the peer that it had better ask us for this leaf: it never left us. */
   | { type: 'suggest'; peer: string; index: number }
 
-interface Wish {
-  level: number
-  index: number
-  bytes: number
-  sinceMs: number
-}
-
-/** What was served, counted from where the others stood when this one began to wait: no credit is saved up in absence. */
-interface Account {
-  bytes: number
-  /** Blocks on their way. */
-  active: number
-}
-
-interface UploadPeer {
-  key: string
-  share: string
-  group: Group
-  /** What a byte counts: who cannot be dialled has fewer to get it from. */
-  weight: number
-  account: Account
-  queue: Wish[]
-  /** What is on its way to it. */
-  serving: Wish | null
-  startedMs: number
-  isStuck: boolean
-  /** Served when nobody else waits. */
-  isLast: boolean
-}
-
-interface Group {
-  name: string
-  account: Account
-  peers: Set<UploadPeer>
-}
+/** The answer to many events. */
+const NOTHING: readonly UploadAction[] = Object.freeze([])
 
 /** Decides whom a node serves, over all shares. */
 export class Upload {
   #limits: UploadLimits
-  readonly #peers = new Map<string, UploadPeer>()
-  readonly #groups = new Map<string, Group>()
-  readonly #active = new Set<UploadPeer>()
-  /** Peers with a wish and nothing on its way. */
-  readonly #waiting = new Set<UploadPeer>()
+  #actions: readonly UploadAction[] | UploadAction[] = NOTHING
+  readonly #peers = new UploadPeers()
+  readonly #byKey: ReadonlyMap<string, UploadPeer> = this.#peers.byKey
+  /** Rows of the peers with a block on its way. */
+  readonly #active: number[] = []
+  /** Of those with a wish and nothing on its way, who came first first. */
+  readonly #waiting: number[] = []
   readonly #slots: Slots
   /** By share: what left already, where we are the only seeder. */
   readonly #copies = new Map<string, FirstCopies>()
+  /** Of any share. */
+  #isSole = false
   #leasedBytes = 0
   /** How often a block had to wait for memory. */
   waitsForMemory = 0
   #turn = 0
   /** When the last event came. */
-  #nowMs = Number.NEGATIVE_INFINITY
+  #nowMs = 0
 
   constructor(limits: UploadLimits) {
     this.#limits = limits
@@ -115,33 +103,34 @@ export class Upload {
 
   /** Whether somebody waits while much of the memory is taken. */
   get isShort(): boolean {
-    return this.#waiting.size > 0 && this.#leasedBytes > this.#limits.leaseBytesMax / 2
+    return this.#waiting.length > 0 && this.#leasedBytes > this.#limits.leaseBytesMax / 2
   }
 
   /** How long a peer may take nothing before it is `stuck`: as long as all of its block would take on a line that all slots share. */
   stuckAfterMs(peer: string): number {
     const { slotMs, stuckMs } = this.#limits
-    return Math.min(slotMs, Math.max(stuckMs, this.#slots.fairMs(this.#peers.get(peer)?.serving?.bytes ?? 0)))
+    return Math.min(slotMs, Math.max(stuckMs, this.#slots.fairMs(this.#byKey.get(peer)?.serving?.bytes ?? 0)))
   }
 
   /** Feed one event; perform all actions before the next. */
-  handle(event: UploadEvent, now: number): UploadAction[] {
+  handle(event: UploadEvent, now: number): readonly UploadAction[] {
     this.#nowMs = now
-    const actions: UploadAction[] = []
     if (event.type === 'peerJoined') this.#join(event)
-    else if (event.type === 'sole') this.#setSole(event, now, actions)
+    else if (event.type === 'sole') this.#setSole(event, now)
     else if (event.type !== 'tick') this.#apply(event, now)
-    if (this.#waiting.size > 0) this.#fill(now, actions)
-    if (this.#copies.size > 0) this.#suggestMore(event, now, actions)
+    if (this.#waiting.length > 0) this.#fill(now)
+    if (this.#isSole) this.#suggestMore(event, now)
+    const actions = this.#actions
+    this.#actions = NOTHING
     return actions
   }
 
   /** When `tick` can free a slot; undefined while there is no need. */
   nextTimeout(): number | undefined {
-    if (this.#waiting.size === 0 || this.#active.size === 0) return undefined
+    if (this.#waiting.length === 0 || this.#active.length === 0) return undefined
     let earliest = Number.POSITIVE_INFINITY
-    for (const peer of this.#active) {
-      const overMs = peer.startedMs + this.#slots.patienceMs(peer.serving?.bytes ?? 0)
+    for (const at of this.#active) {
+      const overMs = this.#overMs(at)
       if (overMs > this.#nowMs) earliest = Math.min(earliest, overMs)
     }
     return earliest === Number.POSITIVE_INFINITY ? undefined : earliest
@@ -149,213 +138,250 @@ export class Upload {
 
   checkInvariants(): void {
     const { requestsQueuedMax, leaseBytesMax } = this.#limits
+    const { rows } = this.#peers
     let leased = 0
-    for (const peer of this.#peers.values()) {
-      assert(peer.queue.length <= requestsQueuedMax, `queue of ${peer.key}`)
-      assert(this.#groups.get(peer.group.name) === peer.group && peer.group.peers.has(peer), `${peer.key} is in no group`)
-      assert(this.#waiting.has(peer) === (peer.serving === null && peer.queue.length > 0), `${peer.key} waits`)
-      assert(this.#active.has(peer) === (peer.serving !== null), `${peer.key} is active`)
-      assert(peer.account.active === (peer.serving === null ? 0 : 1), `slots of ${peer.key}`)
-      leased += peer.serving?.bytes ?? 0
+    for (const peer of this.#byKey.values()) {
+      const { key, at, group, queue, serving } = peer
+      assert(queue.length <= requestsQueuedMax, `queue of ${key}`)
+      assert(this.#peers.at(at) === peer && rows[at + GROUP] === group.at && group.peers.includes(peer), `${key} is in no group`)
+      assert(this.#waiting.includes(at) === (serving === null && queue.length > 0), `${key} waits`)
+      assert(this.#active.includes(at) === (serving !== null), `${key} is active`)
+      assert(serving !== null || queue.length === 0 || rows[at + SINCE_MS] === queue[0]!.sinceMs, `how long ${key} waits`)
+      assert(serving === null || rows[at + SENDING_BYTES] === serving.bytes, `what is on its way to ${key}`)
+      leased += serving?.bytes ?? 0
     }
+    assert(new Set([...this.#waiting, ...this.#active]).size === this.#waiting.length + this.#active.length, 'a peer waits twice')
     assert(leased === this.#leasedBytes, 'leased bytes')
     assert(leased <= leaseBytesMax, 'too much on its way')
-    for (const { peers, account } of this.#groups.values()) {
-      assert(peers.size > 0, 'empty group')
-      assert(account.active === [...peers].filter(({ serving }) => serving !== null).length, 'slots of a group')
+    for (const { peers, at } of this.#peers.groups()) {
+      assert(peers.length > 0, 'empty group')
+      assert(peers[0]?.at === at, 'a group with numbers elsewhere')
+      assert(rows[at + GROUP_ACTIVE] === peers.filter(({ serving }) => serving !== null).length, 'slots of a group')
+      assert(rows[at + GROUP_BUSY] === peers.filter(isBusy).length, 'busy peers of a group')
     }
+    assert(this.#isSole === this.#copies.size > 0, 'sole seeder')
   }
 
-  #join({ peer: key, group: groupName, share, isReachable, isLast = false }: Extract<UploadEvent, { type: 'peerJoined' }>): void {
-    assert(!this.#peers.has(key), `${key} joined twice`)
-    const name = groupName === '' ? `peer ${key}` : groupName
-    let group = this.#groups.get(name)
-    if (group === undefined) {
-      group = { name, account: { bytes: floorOf(this.#groups.values(), () => true), active: 0 }, peers: new Set() }
-      this.#groups.set(name, group)
-    }
-    const account = { bytes: floorOf(group.peers, () => true), active: 0 }
-    const peer: UploadPeer = {
-      key,
-      share,
-      group,
-      weight: isReachable ? 1 : this.#limits.unreachableWeight,
-      account,
-      queue: [],
-      serving: null,
-      startedMs: 0,
-      isStuck: false,
-      isLast,
-    }
-    group.peers.add(peer)
-    this.#peers.set(key, peer)
+  #act(action: UploadAction): void {
+    if (this.#actions === NOTHING) this.#actions = [action]
+    else (this.#actions as UploadAction[]).push(action)
   }
 
-  #setSole({ share, leafCount }: Extract<UploadEvent, { type: 'sole' }>, now: number, actions: UploadAction[]): void {
+  #join({ peer: key, group, share, isReachable, isLast = false }: Extract<UploadEvent, { type: 'peerJoined' }>): void {
+    assert(this.#byKey.get(key) === undefined, `${key} joined twice`)
+    this.#peers.add({ key, share, group, weight: isReachable ? 1 : this.#limits.unreachableWeight, isLast })
+  }
+
+  #setSole({ share, leafCount }: Extract<UploadEvent, { type: 'sole' }>, now: number): void {
     this.#copies.delete(share)
+    if (leafCount > 0) this.#copies.set(share, new FirstCopies(leafCount))
+    this.#isSole = this.#copies.size > 0
     if (leafCount === 0) return
-    this.#copies.set(share, new FirstCopies(leafCount))
-    for (const peer of this.#peers.values()) if (peer.share === share) this.#suggest(peer.key, now, actions)
+    for (const peer of this.#byKey.values()) if (peer.share === share) this.#suggest(peer.key, now)
+  }
+
+  #copiesOf({ share }: UploadPeer): FirstCopies | undefined {
+    return this.#isSole ? this.#copies.get(share) : undefined
   }
 
   /** To whoever came, asked, or is being served: of what was suggested to it, less is left. */
-  #suggestMore(event: UploadEvent, now: number, actions: UploadAction[]): void {
-    for (const { type, peer } of [...actions]) if (type === 'serve') this.#suggest(peer, now, actions)
-    if (event.type === 'peerJoined' || event.type === 'requested') this.#suggest(event.peer, now, actions)
+  #suggestMore(event: UploadEvent, now: number): void {
+    for (const { type, peer } of [...this.#actions]) if (type === 'serve') this.#suggest(peer, now)
+    if (event.type === 'peerJoined' || event.type === 'requested') this.#suggest(event.peer, now)
   }
 
-  #suggest(key: string, now: number, actions: UploadAction[]): void {
-    const copies = this.#copies.get(this.#peers.get(key)?.share ?? '')
-    for (const index of copies?.suggestTo(key, now) ?? []) actions.push({ type: 'suggest', peer: key, index })
+  #suggest(key: string, now: number): void {
+    const peer = this.#byKey.get(key)
+    const copies = peer === undefined ? undefined : this.#copiesOf(peer)
+    for (const index of copies?.suggestTo(key, now) ?? []) this.#act({ type: 'suggest', peer: key, index })
   }
 
   #apply(event: Exclude<UploadEvent, { type: 'peerJoined' | 'sole' | 'tick' }>, now: number): void {
-    const peer = this.#peers.get(event.peer)
+    const peer = this.#byKey.get(event.peer)
     if (peer === undefined) return // late news of a peer that left
     switch (event.type) {
       case 'requested':
-        assert(peer.queue.length < this.#limits.requestsQueuedMax, 'the session lets no more through')
-        if (peer.queue.length === 0 && peer.serving === null) this.#returned(peer)
-        this.#copies.get(peer.share)?.asked(peer.key, event.level, event.index)
-        peer.queue.push({ level: event.level, index: event.index, bytes: event.bytes, sinceMs: now })
-        if (peer.serving === null) this.#waiting.add(peer)
+        this.#request(peer, { level: event.level, index: event.index, bytes: event.bytes, sinceMs: now })
         return
-      case 'cancelled': {
-        const at = peer.queue.findIndex(({ level, index }) => level === event.level && index === event.index)
-        if (at >= 0) peer.queue.splice(at, 1)
-        this.#copies.get(peer.share)?.cancelled(peer.key, event.level, event.index)
-        if (peer.queue.length === 0) this.#waiting.delete(peer)
+      case 'cancelled':
+        this.#cancel(peer, event.level, event.index)
         return
-      }
       case 'stuck':
-        peer.isStuck = peer.serving !== null
+        if (peer.serving !== null) this.#peers.rows[peer.at + FLAGS] = this.#peers.rows[peer.at + FLAGS]! | STUCK
         return
-      case 'served': {
-        const served = this.#free(peer)
-        // What did not arrive whole is as good as never sent.
-        if (served !== null && event.bytes < served.bytes) this.#copies.get(peer.share)?.failed(served.level, served.index)
-        peer.account.bytes += event.bytes * peer.weight
-        peer.group.account.bytes += event.bytes * peer.weight
-        this.#slots.count(event.bytes, this.#waiting.size > 0, now)
-        if (peer.queue.length > 0) this.#waiting.add(peer)
+      case 'served':
+        this.#served(peer, event.bytes, now)
         return
-      }
-      case 'peerLeft': {
-        const cut = this.#free(peer)
-        if (cut !== null) this.#copies.get(peer.share)?.failed(cut.level, cut.index)
-        this.#copies.get(peer.share)?.forget(peer.key)
-        this.#waiting.delete(peer)
-        this.#peers.delete(peer.key)
-        peer.group.peers.delete(peer)
-        if (peer.group.peers.size === 0) this.#groups.delete(peer.group.name)
-      }
+      case 'peerLeft':
+        this.#leave(peer)
     }
   }
 
+  #request(peer: UploadPeer, wish: Wish): void {
+    const { rows } = this.#peers
+    assert(peer.queue.length < this.#limits.requestsQueuedMax, 'the session lets no more through')
+    if (!isBusy(peer)) {
+      this.#returned(peer)
+      rows[peer.group.at + GROUP_BUSY]!++
+    }
+    this.#copiesOf(peer)?.asked(peer.key, wish.level, wish.index)
+    if (peer.queue.push(wish) === 1 && peer.serving === null) this.#wait(peer)
+  }
+
+  #cancel(peer: UploadPeer, level: number, index: number): void {
+    const wish = peer.queue.find((other) => other.level === level && other.index === index)
+    this.#copiesOf(peer)?.cancelled(peer.key, level, index)
+    if (wish === undefined) return
+    removeFrom(peer.queue, wish)
+    const oldest = peer.queue[0]
+    if (peer.serving === null && oldest !== undefined) this.#peers.rows[peer.at + SINCE_MS] = oldest.sinceMs
+    if (isBusy(peer)) return
+    removeFrom(this.#waiting, peer.at)
+    this.#peers.rows[peer.group.at + GROUP_BUSY]!--
+  }
+
+  #served(peer: UploadPeer, bytes: number, now: number): void {
+    const { rows } = this.#peers
+    const served = this.#free(peer)
+    // What did not arrive whole is as good as never sent.
+    if (served !== null && bytes < served.bytes) this.#copiesOf(peer)?.failed(served.level, served.index)
+    rows[peer.at + BYTES]! += bytes * peer.weight
+    rows[peer.group.at + GROUP_BYTES]! += bytes * peer.weight
+    this.#slots.count(bytes, this.#waiting.length > 0, now)
+    if (served === null) return
+    if (peer.queue.length > 0) this.#wait(peer)
+    else rows[peer.group.at + GROUP_BUSY]!--
+  }
+
+  #leave(peer: UploadPeer): void {
+    if (isBusy(peer)) this.#peers.rows[peer.group.at + GROUP_BUSY]!--
+    const cut = this.#free(peer)
+    if (cut !== null) this.#copiesOf(peer)?.failed(cut.level, cut.index)
+    this.#copiesOf(peer)?.forget(peer.key)
+    removeFrom(this.#waiting, peer.at)
+    this.#peers.remove(peer)
+  }
+
   /** It wanted nothing for a while: it starts level with those that did. */
-  #returned(peer: UploadPeer): void {
-    const isBusy = (other: UploadPeer): boolean => other.queue.length > 0 || other.serving !== null
-    const group = peer.group
-    peer.account.bytes = Math.max(peer.account.bytes, floorOf(group.peers, isBusy))
-    for (const other of group.peers) if (isBusy(other)) return
-    let low: number | null = null
-    for (const other of this.#waiting) low = Math.min(low ?? other.group.account.bytes, other.group.account.bytes)
-    for (const other of this.#active) low = Math.min(low ?? other.group.account.bytes, other.group.account.bytes)
-    group.account.bytes = Math.max(group.account.bytes, low ?? 0)
+  #returned({ at, group }: UploadPeer): void {
+    const { rows } = this.#peers
+    if (rows[group.at + GROUP_BUSY]! > 0) {
+      let low = Number.POSITIVE_INFINITY
+      for (const other of group.peers) if (isBusy(other)) low = Math.min(low, rows[other.at + BYTES]!)
+      rows[at + BYTES] = Math.max(rows[at + BYTES]!, low)
+      return
+    }
+    let low = Number.POSITIVE_INFINITY
+    for (const other of this.#waiting) low = Math.min(low, rows[rows[other + GROUP]! + GROUP_BYTES]!)
+    for (const other of this.#active) low = Math.min(low, rows[rows[other + GROUP]! + GROUP_BYTES]!)
+    if (low < Number.POSITIVE_INFINITY) rows[group.at + GROUP_BYTES] = Math.max(rows[group.at + GROUP_BYTES]!, low)
+  }
+
+  #wait({ at, queue }: UploadPeer): void {
+    this.#waiting.push(at)
+    this.#peers.rows[at + SINCE_MS] = queue[0]!.sinceMs
   }
 
   #free(peer: UploadPeer): Wish | null {
     const { serving } = peer
     if (serving === null) return null
     peer.serving = null
-    peer.account.active--
-    peer.group.account.active--
-    this.#active.delete(peer)
+    this.#peers.rows[peer.group.at + GROUP_ACTIVE]!--
+    removeFrom(this.#active, peer.at)
     this.#leasedBytes -= serving.bytes
     return serving
   }
 
-  #fill(now: number, actions: UploadAction[]): void {
+  #fill(now: number): void {
+    const { rows } = this.#peers
     let fresh = 0
     // A slow reader keeps what it has begun, but not the slot.
-    for (const peer of this.#active) if (!peer.isStuck && !this.#isOver(peer, now)) fresh++
-    for (; fresh < this.#slots.open && this.#waiting.size > 0; fresh++) {
+    for (const at of this.#active) if ((rows[at + FLAGS]! & STUCK) === 0 && now < this.#overMs(at)) fresh++
+    for (; fresh < this.#slots.open && this.#waiting.length > 0; fresh++) {
       const peer = this.#next(this.#turn % this.#limits.optimisticEvery === this.#limits.optimisticEvery - 1)
       const wish = this.#wishOf(peer)
-      if (this.#leasedBytes + wish.bytes > this.#limits.leaseBytesMax / (peer.isLast ? 2 : 1)) {
+      if (this.#leasedBytes + wish.bytes > this.#limits.leaseBytesMax / ((rows[peer.at + FLAGS]! & LAST) === 0 ? 1 : 2)) {
         this.waitsForMemory++
         return
       }
       this.#turn++
       this.#serve(peer, wish, now)
-      actions.push({ type: 'serve', peer: peer.key, level: wish.level, index: wish.index })
+      this.#act({ type: 'serve', peer: peer.key, level: wish.level, index: wish.index })
     }
   }
 
-  #isOver(peer: UploadPeer, now: number): boolean {
-    return now - peer.startedMs >= this.#slots.patienceMs(peer.serving?.bytes ?? 0)
+  /** When what is on its way to a peer holds its slot no longer. */
+  #overMs(at: number): number {
+    const { rows } = this.#peers
+    return rows[at + SINCE_MS]! + this.#slots.patienceMs(rows[at + SENDING_BYTES]!)
   }
 
   #serve(peer: UploadPeer, wish: Wish, now: number): void {
-    peer.queue.splice(peer.queue.indexOf(wish), 1)
+    const { rows } = this.#peers
+    const { at, group } = peer
+    removeFrom(peer.queue, wish)
     peer.serving = wish
-    peer.startedMs = now
-    peer.isStuck = false
-    peer.account.active++
-    peer.group.account.active++
-    this.#waiting.delete(peer)
-    this.#active.add(peer)
+    rows[at + SINCE_MS] = now
+    rows[at + SENDING_BYTES] = wish.bytes
+    rows[at + FLAGS] = rows[at + FLAGS]! & ~STUCK
+    rows[group.at + GROUP_ACTIVE]!++
+    removeFrom(this.#waiting, at)
+    this.#active.push(at)
     this.#leasedBytes += wish.bytes
-    this.#copies.get(peer.share)?.leaves(wish.level, wish.index)
+    this.#copiesOf(peer)?.leaves(wish.level, wish.index)
   }
 
   /** Its oldest wish; where we are the only seeder, the oldest for a block that never left. */
   #wishOf(peer: UploadPeer): Wish {
-    const copies = this.#copies.get(peer.share)
+    const copies = this.#copiesOf(peer)
     return (copies === undefined ? undefined : peer.queue.find(({ level, index }) => !copies.hasLeft(level, index))) ?? peer.queue[0]!
   }
 
   /** First copies before others; then by fairness, or by patience when it is its turn. */
   #next(isOptimistic: boolean): UploadPeer {
-    let best: UploadPeer | null = null
+    const { rows } = this.#peers
+    let best = -1
     let isBestFirst = false
+    let isBestLast = false
     let bestSinceMs = 0
-    for (const peer of this.#waiting) {
-      const { level, index, sinceMs } = this.#wishOf(peer)
-      const isFirst = this.#copies.get(peer.share)?.hasLeft(level, index) !== true
+    for (const at of this.#waiting) {
+      let sinceMs = rows[at + SINCE_MS]!
+      const isLast = (rows[at + FLAGS]! & LAST) !== 0
+      let isFirst = true
+      if (this.#isSole) {
+        const peer = this.#peers.at(at)
+        const wish = this.#wishOf(peer)
+        sinceMs = wish.sinceMs
+        isFirst = this.#copiesOf(peer)?.hasLeft(wish.level, wish.index) !== true
+      }
       const isBetter =
-        best === null ||
-        (peer.isLast !== best.isLast
-          ? best.isLast
+        best < 0 ||
+        (isLast !== isBestLast
+          ? isBestLast
           : isFirst !== isBestFirst
             ? isFirst
             : isOptimistic
               ? sinceMs < bestSinceMs
-              : isFairer(peer, sinceMs, best, bestSinceMs))
+              : isFairer(rows, at, sinceMs, best, bestSinceMs))
       if (!isBetter) continue
-      best = peer
+      best = at
       isBestFirst = isFirst
+      isBestLast = isLast
       bestSinceMs = sinceMs
     }
-    assert(best !== null, 'nobody waits')
-    return best
+    assert(best >= 0, 'nobody waits')
+    return this.#peers.at(best)
   }
 }
 
-/** Whether `peer` is to be served before `other`: by slots and bytes of the group, then by its own bytes, then by how long it waits. */
-function isFairer(peer: UploadPeer, sinceMs: number, other: UploadPeer, otherSinceMs: number): boolean {
-  const [mine, theirs] = [peer.group.account, other.group.account]
-  if (peer.group !== other.group) {
-    if (mine.active !== theirs.active) return mine.active < theirs.active
-    if (mine.bytes !== theirs.bytes) return mine.bytes < theirs.bytes
+/** Whether a peer is to be served before another: by slots and bytes of the group, then by its own bytes, then by how long it waits. */
+function isFairer(rows: Float64Array, at: number, sinceMs: number, other: number, otherSinceMs: number): boolean {
+  const mine = rows[at + GROUP]!
+  const theirs = rows[other + GROUP]!
+  if (mine !== theirs) {
+    if (rows[mine + GROUP_ACTIVE] !== rows[theirs + GROUP_ACTIVE]) return rows[mine + GROUP_ACTIVE]! < rows[theirs + GROUP_ACTIVE]!
+    if (rows[mine + GROUP_BYTES] !== rows[theirs + GROUP_BYTES]) return rows[mine + GROUP_BYTES]! < rows[theirs + GROUP_BYTES]!
   }
-  if (peer.account.bytes !== other.account.bytes) return peer.account.bytes < other.account.bytes
+  if (rows[at + BYTES] !== rows[other + BYTES]) return rows[at + BYTES]! < rows[other + BYTES]!
   return sinceMs < otherSinceMs
-}
-
-/** The smallest of the accounts that count, 0 without any. */
-function floorOf<T extends { account: Account }>(holders: Iterable<T>, counts: (holder: T) => boolean): number {
-  let low: number | null = null
-  for (const holder of holders) if (counts(holder)) low = Math.min(low ?? holder.account.bytes, holder.account.bytes)
-  return low ?? 0
 }

@@ -1,5 +1,19 @@
 /** How much to ask: of one peer, of all, and of those that have yet to show what they are worth. Arithmetic of the swarm machine. */
-import { headSilentMs, type SwarmPeer } from './peers.ts'
+import {
+  ASKED,
+  type Flight,
+  HEAD_BYTES,
+  HEAD_FIRST,
+  HEAD_SINCE,
+  headSilentMs,
+  IN_LINE,
+  PROVEN,
+  RATE,
+  STATE,
+  SUGGESTING,
+  type SwarmPeer,
+  TRIAL,
+} from './peers.ts'
 import type { SwarmLimits } from './swarm-events.ts'
 
 /** Rounds a window up from a quarter of an item on: a pause between two requests costs a round trip. */
@@ -20,14 +34,40 @@ export function trialsMax(limits: SwarmLimits, total: number, provenCount: numbe
 }
 
 /** Whether a peer has something to give that nobody else has, and was not asked for it: then it is asked beyond the total. */
-export const isAwaited = (peer: SwarmPeer): boolean => peer.suggested.length > 0 && peer.queue.length <= SUGGESTED_AHEAD
+export const isAwaited = (peer: SwarmPeer): boolean => peer.isSuggesting && peer.asked <= SUGGESTED_AHEAD
 
 /** Enough to keep a peer busy for a while at its pace; one item for a peer that never delivered. */
 export function windowOf(limits: SwarmLimits, peer: SwarmPeer): number {
   if (!peer.isProven) return 1 - peer.checking.length
   if (peer.rate === 0) return peer.window
-  const suggested = Math.min(peer.suggested.length, SUGGESTED_AHEAD)
-  return Math.min(peer.window, 1 + Math.round((peer.rate * limits.queueAheadMs) / 1000 / limits.itemBytes + WINDOW_BIAS) + suggested)
+  return Math.min(peer.window, paceWindow(limits, peer.rate) + (peer.isSuggesting ? SUGGESTED_AHEAD : 0))
+}
+
+const paceWindow = ({ queueAheadMs, itemBytes }: SwarmLimits, rate: number): number =>
+  1 + Math.round((rate * queueAheadMs) / 1000 / itemBytes + WINDOW_BIAS)
+
+/** Before this `isLate` is not true, nor a trial over, of the peer whose row begins at `at`: then nothing but the row need be looked at. */
+export function lateFromMs(limits: SwarmLimits, rows: Float64Array, at: number): number {
+  if (rows[at + ASKED] === 0) return Number.POSITIVE_INFINITY
+  const sinceMs = rows[at + HEAD_SINCE]!
+  const lateMs = rows[at + HEAD_BYTES] === 0 ? sinceMs + limits.patienceMs : rows[at + HEAD_FIRST]! + limits.blockMs
+  return (rows[at + STATE]! & TRIAL) === 0 ? lateMs : Math.min(lateMs, sinceMs + limits.coldMs)
+}
+
+/** Whether a peer was asked for as much as `windowOf` allows: true only if its row alone says so. */
+export function isFull(limits: SwarmLimits, rows: Float64Array, at: number): boolean {
+  const asked = rows[at + ASKED]!
+  const rate = rows[at + RATE]!
+  const state = rows[at + STATE]!
+  if (asked === 0) return false
+  if ((state & PROVEN) === 0) return true
+  return rate > 0 && asked >= paceWindow(limits, rate) + ((state & SUGGESTING) === 0 ? 0 : SUGGESTED_AHEAD)
+}
+
+/** Whether to look at a peer again at a tick: it is not in line, and could be asked for more. Strangers keep their turn in any case. */
+export function isIdle(limits: SwarmLimits, rows: Float64Array, at: number): boolean {
+  const state = rows[at + STATE]!
+  return (state & IN_LINE) === 0 && ((state & PROVEN) === 0 || !isFull(limits, rows, at))
 }
 
 /** Whether what it was asked should be sought elsewhere. */
@@ -41,13 +81,13 @@ export function isLate(limits: SwarmLimits, peer: SwarmPeer, now: number): boole
 }
 
 /** How long an item will take where it was asked: for ever where no byte comes, not known (0) where the first ones still may. */
-export function waitMs(limits: SwarmLimits, peer: SwarmPeer, item: number, now: number): number {
+export function waitMs(limits: SwarmLimits, peer: SwarmPeer, flight: Flight, now: number): number {
   if (headSilentMs(peer, now) >= (peer.isProven && peer.headBytes === 0 ? limits.quietMs : limits.coldMs)) return Number.POSITIVE_INFINITY
   // A block that has been coming for a while shows the pace of now better than those before it.
   const sinceFirstMs = peer.headBytes === 0 ? 0 : now - peer.headFirstMs
   const rate = sinceFirstMs >= 1_000 ? (peer.headBytes * 1000) / sinceFirstMs : peer.rate
   if (rate === 0) return 0
-  const aheadBytes = (peer.queue.indexOf(item) + 1) * limits.itemBytes - peer.headBytes
+  const aheadBytes = (peer.queue.indexOf(flight) + 1) * limits.itemBytes - peer.headBytes
   return (aheadBytes * 1000) / rate
 }
 

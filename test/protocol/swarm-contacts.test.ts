@@ -20,7 +20,7 @@ function draws(seed: number): () => number {
 
 function book(limits: Partial<ContactsLimits> = {}, random: () => number = () => 0.999) {
   const contacts = new Contacts({ ...CONTACTS, ...limits }, random)
-  const feed = (event: ContactsEvent, now: number): ContactsAction[] => {
+  const feed = (event: ContactsEvent, now: number): readonly ContactsAction[] => {
     const actions = contacts.handle(event, now)
     contacts.checkInvariants()
     return actions
@@ -28,8 +28,8 @@ function book(limits: Partial<ContactsLimits> = {}, random: () => number = () =>
   return { contacts, feed, dials: (event: ContactsEvent, now: number): string[] => dialsIn(feed(event, now)) }
 }
 
-const dialsIn = (actions: ContactsAction[]): string[] => actions.flatMap((action) => (action.type === 'dial' ? [action.peer] : []))
-const told = (actions: ContactsAction[]): string[] =>
+const dialsIn = (actions: readonly ContactsAction[]): string[] => actions.flatMap((action) => (action.type === 'dial' ? [action.peer] : []))
+const told = (actions: readonly ContactsAction[]): string[] =>
   actions.flatMap((action) => (action.type === 'exchange' ? [`${action.peer}: ${action.peers.map(({ peer }) => peer).sort()}`] : [])).sort()
 
 const at = (peer: string): string[] => [`/ip4/10.0.0.1/tcp/${peer}`]
@@ -318,7 +318,7 @@ describe('contacts: whatever happens', () => {
       const tried = new Set<string>()
       const ends: { peer: string; endMs: number }[] = []
       let now = 0
-      const perform = (actions: ContactsAction[]): void => {
+      const perform = (actions: readonly ContactsAction[]): void => {
         for (const peer of dialsIn(actions)) {
           tried.add(peer)
           ends.push({ peer, endMs: now + (random() < 0.6 ? 10_000 : 300) })

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest'
 import { SWARM } from '../../protocol/limits.ts'
-import { IndexSet } from '../../protocol/swarm/index-set.ts'
-import { countBytes, newPeer, pushRequest } from '../../protocol/swarm/peers.ts'
+import { IndexSets } from '../../protocol/swarm/index-sets.ts'
+import { countBytes, Peers, pushRequest } from '../../protocol/swarm/peers.ts'
 import { Swarm, type SwarmAction } from '../../protocol/swarm/swarm.ts'
 import { randomFrom } from './clock.ts'
 import { ITEM_BYTES, type PeerPlan, SWARM_LIMITS, World } from './world.ts'
@@ -57,6 +57,34 @@ describe('a swarm of liars, stallers and leavers around one honest seeder', () =
   })
 })
 
+describe('what peers say while nobody can be asked for more', () => {
+  /** A seeder and others that get what it has little by little, so slow that the requests of all are at their bound most of the time. */
+  const growing = (seed: number): PeerPlan[] => {
+    const random = randomFrom(seed * 104_729)
+    const others = Array.from({ length: 16 }, (_, i) => ({
+      key: `p${i}`,
+      joinMs: random() * 3_000,
+      ...(random() < 0.2 ? { leaveMs: 20_000 + random() * 20_000 } : {}),
+      latencyMs: 5 + random() * 100,
+      bytesPerMs: 40 + random() * 200,
+      share: random() * 0.2,
+      gainMs: 100 + random() * 400,
+      absents: random() < 0.2 ? 0.1 : 0,
+    }))
+    return [honest('seeder', { bytesPerMs: 300 }), ...others]
+  }
+
+  it('is looked at before anybody is: the history is the same when it is looked at at once', () => {
+    for (let seed = 1; seed <= 5; seed++) {
+      const prompt = new Swarm(120, SWARM_LIMITS, randomFrom(seed ^ 0x5eed))
+      new World(seed, 120, growing(seed), (event, now, actions) => {
+        expect(prompt.handle(event, now), `seed ${seed}, ${event.type} at ${now}`).toEqual(actions)
+        prompt.isTold('p0', 0) // it cannot say without looking
+      }).run()
+    }
+  })
+})
+
 describe('a swarm under one kind of trouble', () => {
   const alone = new World(1, 200, [honest('seeder')]).run().finishedMs
 
@@ -108,7 +136,8 @@ describe('the swarm machine by hand', () => {
     }
     return { swarm, actions }
   }
-  const requested = (actions: SwarmAction[]): string[] => actions.flatMap((a) => (a.type === 'request' ? [`${a.peer}/${a.item}`] : []))
+  const requested = (actions: readonly SwarmAction[]): string[] =>
+    actions.flatMap((a) => (a.type === 'request' ? [`${a.peer}/${a.item}`] : []))
 
   it('starts at a place of its own, reads in order from there, and takes priority 0 first', () => {
     const { swarm } = joined(100, ['a'], () => 0.5)
@@ -145,10 +174,11 @@ describe('the swarm machine by hand', () => {
   })
 
   it('what a peer sends is the head of its queue, in whatever order it answers', () => {
-    const peer = newPeer('a', new IndexSet(10), 4)
-    for (const item of [5, 7]) pushRequest(peer, item, 0)
+    const peer = new Peers(new IndexSets(10)).add('a', 4)
+    for (const item of [5, 7]) pushRequest(peer, { item, peers: [peer], checking: 0, askedMs: 0 }, 0)
     expect(countBytes(peer, 7, 100, 1_000)).toBe(true)
-    expect(peer).toMatchObject({ queue: [7, 5], headBytes: 100, headFirstMs: 1_000 })
+    expect(peer.queue.map(({ item }) => item)).toEqual([7, 5])
+    expect(peer).toMatchObject({ headBytes: 100, headFirstMs: 1_000 })
     expect(countBytes(peer, 7, 100, 1_100)).toBe(false)
     expect(countBytes(peer, 9, 100, 1_200)).toBe(false) // cancelled, and on its way already
     expect(peer).toMatchObject({ headBytes: 200, lastByteMs: 1_200 })

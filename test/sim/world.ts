@@ -22,6 +22,8 @@ export interface PeerPlan {
   bytesPerMs: number
   /** Probability that an item it has is there; 1 = it has all and says so. */
   share: number
+  /** What it has not, it gets one by one, so long after each other, and says so. */
+  gainMs?: number
   /** Probability that a block is corrupt, never comes, or is not there after all. */
   lies?: number
   stalls?: number
@@ -50,6 +52,8 @@ interface Due {
   run: () => void
 }
 
+type Watch = (event: SwarmEvent, now: number, actions: readonly SwarmAction[]) => void
+
 /** Runs until every item is had; throws when nothing moves any more, or an invariant breaks. */
 export class World {
   readonly swarm: Swarm
@@ -59,11 +63,14 @@ export class World {
   readonly #due: Due[] = []
   readonly #trace = createHash('sha256')
   readonly #outcome: Outcome = { finishedMs: -1, requests: 0, dropped: [], served: new Map(), trace: '', copiesMax: 0 }
+  readonly #watch: Watch
   #now = 0
   #order = 0
 
-  constructor(seed: number, itemCount: number, plans: PeerPlan[]) {
+  /** `watch` is told of everything that is fed to the machine, and what it answered. */
+  constructor(seed: number, itemCount: number, plans: PeerPlan[], watch: Watch = () => {}) {
     this.#itemCount = itemCount
+    this.#watch = watch
     this.#random = randomFrom(seed)
     this.swarm = new Swarm(itemCount, SWARM_LIMITS, randomFrom(seed ^ 0x5eed))
     for (const plan of plans) {
@@ -106,7 +113,9 @@ export class World {
   }
 
   #join(plan: PeerPlan): void {
-    this.#live.set(plan.key, { plan, queue: [], isBusy: false, isMute: false })
+    const live: Live = { plan, queue: [], isBusy: false, isMute: false }
+    const lacking: number[] = []
+    this.#live.set(plan.key, live)
     this.#feed({ type: 'peerJoined', peer: plan.key })
     if (plan.share >= 1) {
       this.#feed({ type: 'peerHas', peer: plan.key, first: 0, count: this.#itemCount })
@@ -115,7 +124,18 @@ export class World {
     for (let first = 0; first < this.#itemCount; first += 4) {
       const count = Math.min(4, this.#itemCount - first)
       if (this.#random() < plan.share) this.#feed({ type: 'peerHas', peer: plan.key, first, count })
+      else if (plan.gainMs !== undefined) for (let item = first; item < first + count; item++) lacking.push(item)
     }
+    for (let atMs = this.#now; lacking.length > 0; ) {
+      const [item = 0] = lacking.splice(Math.floor(this.#random() * lacking.length), 1)
+      atMs += plan.gainMs ?? 0
+      this.#at(atMs, () => this.#gains(live, item))
+    }
+  }
+
+  #gains(live: Live, item: number): void {
+    const { key } = live.plan
+    if (this.#live.get(key) === live) this.#feed({ type: 'peerHas', peer: key, first: item, count: 1 })
   }
 
   #leave(key: string): void {
@@ -123,7 +143,9 @@ export class World {
   }
 
   #feed(event: SwarmEvent): void {
-    for (const action of this.swarm.handle(event, this.#now)) this.#perform(action)
+    const actions = this.swarm.handle(event, this.#now)
+    this.#watch(event, this.#now, actions)
+    for (const action of actions) this.#perform(action)
     if (event.type === 'progress') return
     this.swarm.checkInvariants()
     const wire = [...this.#live].flatMap(([key, { queue }]) => queue.map((item) => `${key}/${item}`)).sort()

@@ -201,7 +201,7 @@ export class Meeting {
     if (guest === undefined || guest.announce !== announce) return
     if (action.type === 'dial') this.#dial(member, action.peer)
     else if (action.type === 'exchange') this.#exchange(member, action.peer, action.peers)
-    else if (action.type !== 'drop') this.#feedAnnounce(guest, { type: action.type, cid: SHARE }) // nobody drops: no `stalled` is fed
+    else if (action.type !== 'drop') this.#feedAnnounce(guest, { type: action.type, cid: SHARE }) // nobody is hostile here: whoever gives nothing keeps its seat
   }
 
   #dial(member: Member, peer: string): void {

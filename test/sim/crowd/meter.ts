@@ -12,7 +12,7 @@ const INTERRUPTED_MS = 1
 
 /** Anything with the shape of a machine. */
 export interface Machine<Event, Action> {
-  handle(event: Event, now: number): Action[]
+  handle(event: Event, now: number): readonly Action[]
   nextTimeout(): number | undefined
 }
 
@@ -42,7 +42,7 @@ export class Meter {
     return row
   }
 
-  handle<Event, Action>(row: Row, machine: Machine<Event, Action>, event: Event, now: number): Action[] {
+  handle<Event, Action>(row: Row, machine: Machine<Event, Action>, event: Event, now: number): readonly Action[] {
     row.count++
     if (--this.#untilTimed > 0) return machine.handle(event, now)
     this.#untilTimed = STRIDE

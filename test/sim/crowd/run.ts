@@ -29,12 +29,14 @@ function print(result: object, text: string): void {
 const MINUTE_MS = 60_000
 let saidMinute = 0
 
-function onLook({ wheel, tally, members }: Crowd): void {
+function onLook({ wheel, tally, members, meter }: Crowd): void {
   const minute = Math.floor(wheel.now / MINUTE_MS)
   if (!values.progress || minute === saidMinute) return
   saidMinute = minute
   const seconds = process.uptime().toFixed(0)
-  process.stderr.write(`${minute} min: ${members.length - 1} came, ${tally.finished} finished, ${tally.blocks} blocks; ${seconds} s here\n`)
+  const events = meter.costs().reduce((sum, { count }) => sum + count, 0)
+  const parts = [`${members.length - 1} came`, `${tally.finished} finished`, `${tally.blocks} blocks`, `${events} events`]
+  process.stderr.write(`${minute} min: ${parts.join(', ')}; ${seconds} s here\n`)
 }
 
 function peersOr(otherwise: number[]): number[] {
