@@ -8,6 +8,7 @@ const HINTS: Record<string, string> = {
   NO_SPACE: 'Free some space and run the same command again: what was fetched is kept.',
   EXISTS: 'Choose another folder with -o, or replace what is there with --force.',
   NO_DAEMON: 'Start one with `shoal daemon`.',
+  OTHER_VERSION: 'Restart it: `shoal stop`, then `shoal daemon` (or `systemctl --user restart shoal`).',
   STOPPED: 'Run the same command again to go on.',
   B1: 'Ask the sender for the whole link again.',
   X7: 'Say --yes to go on all the same.',

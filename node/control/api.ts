@@ -462,6 +462,8 @@ export const JOB_CODES = {
   DAMAGED: EXIT.damagedShare,
   /** The node has as many jobs as it takes. */
   BUSY: EXIT.noDaemon,
+  /** The node that runs is of another version of Shoal than the command line. */
+  OTHER_VERSION: EXIT.noDaemon,
   /** The node was stopped while the job ran. */
   STOPPED: EXIT.noDaemon,
   INTERRUPTED: EXIT.interrupted,

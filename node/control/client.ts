@@ -23,10 +23,11 @@ import {
   type ShoalApi,
   type StatusResult,
   type UnseedResult,
+  VERSION,
   type VerifyResult,
 } from './api.ts'
 import type { HomeBundle } from './bundle.ts'
-import { ERROR_TRAILER, pathOf, type WireError } from './routes.ts'
+import { ERROR_TRAILER, pathOf, VERSION_HEADER, type WireError } from './routes.ts'
 import { isAnswered, isSocketFolderThere } from './socket-folder.ts'
 
 export { socketPathFor } from '../paths.ts'
@@ -128,6 +129,12 @@ class ControlClient implements ShoalApi {
       response = await promise
     } catch (cause) {
       throw lost(cause, signal)
+    }
+    const version = response.headers[VERSION_HEADER] ?? 'of another version'
+    // What it answers may lack what is expected here. To stop it works with all of them.
+    if (version !== VERSION && verb !== 'stop') {
+      response.destroy()
+      throw new JobError('OTHER_VERSION', `the node that runs is Shoal ${version}, this command is of Shoal ${VERSION}`)
     }
     if (response.statusCode === 200) return response
     const { error } = (await wholeOf(response, signal)) as { error: WireError }

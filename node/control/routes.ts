@@ -49,6 +49,8 @@ export type AnswerLine = { event: unknown } | { item: unknown } | { result: unkn
 
 /** Holds encodeURIComponent(JSON of a WireError): a header carries ASCII only. */
 export const ERROR_TRAILER = 'shoal-error'
+/** The version of the node, with each of its answers on the control socket. */
+export const VERSION_HEADER = 'shoal-version'
 
 /** Where a verb lives. */
 export const pathOf = (verb: keyof ShoalApi): string => `/v1/${verb}`

@@ -7,8 +7,9 @@
 import { chmod } from 'node:fs/promises'
 import { type Hit, NO_HIT } from '../../protocol/limit-table.ts'
 import type { Log } from '../log.ts'
-import { JobError, type ShoalApi } from './api.ts'
+import { JobError, type ShoalApi, VERSION } from './api.ts'
 import { openFront } from './front.ts'
+import { VERSION_HEADER } from './routes.ts'
 import { prepareSocketFolder, removeStaleSocket } from './socket-folder.ts'
 
 export interface ControlServer {
@@ -32,7 +33,7 @@ export async function serveControl(init: {
   await prepareSocketFolder(socketPath)
   await removeStaleSocket(socketPath)
   const door = { hosts: ['localhost'], origins: [], token: null, verbs: null, checkPaths: null }
-  const front = openFront({ api, log, door, headers: {}, hit })
+  const front = openFront({ api, log, door, headers: { [VERSION_HEADER]: VERSION }, hit })
   try {
     await front.listen({ path: socketPath })
     // The folder keeps others out in the moment before this.

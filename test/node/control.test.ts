@@ -1,11 +1,11 @@
 import { chmod, mkdir, stat, symlink, writeFile } from 'node:fs/promises'
-import { request } from 'node:http'
+import { createServer as createHttpServer, request } from 'node:http'
 import { connect, createServer } from 'node:net'
 import { join } from 'node:path'
 import { describe, expect, it, onTestFinished } from 'vitest'
-import { JobError, JUST_SHOW, type ShoalApi } from '../../node/control/api.ts'
+import { JobError, JUST_SHOW, type ShoalApi, VERSION } from '../../node/control/api.ts'
 import { connectControl } from '../../node/control/client.ts'
-import { ROUTES } from '../../node/control/routes.ts'
+import { ROUTES, VERSION_HEADER } from '../../node/control/routes.ts'
 import { type ControlServer, serveControl } from '../../node/control/server.ts'
 import { createLog, silentLog } from '../../node/log.ts'
 import { EXIT, FormatError } from '../../protocol/errors.ts'
@@ -186,7 +186,10 @@ describe('the control socket', () => {
       socket.on('error', () => {})
       socket.once('data', () => {
         const half = '{"item":{"path":"a"}}\n'
-        socket.end(`HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n${half.length.toString(16)}\r\n${half}\r\n`, gate.resolve)
+        socket.end(
+          `HTTP/1.1 200 OK\r\n${VERSION_HEADER}: ${VERSION}\r\ntransfer-encoding: chunked\r\n\r\n${half.length.toString(16)}\r\n${half}\r\n`,
+          gate.resolve,
+        )
       })
     })
     await new Promise<void>((resolve) => halves.listen(socketPath, resolve))
@@ -224,6 +227,25 @@ describe('the control socket', () => {
     })
     for await (const _bytes of client.cat(CAT, () => {}, never)) break
     await ended.promise
+  })
+
+  it('takes no answers of a node of another version, but stops it', async () => {
+    for (const headers of [{ [VERSION_HEADER]: '0.0.9' }, {}]) {
+      const socketPath = join(await makeHome(), 'control.sock')
+      await (await serveControl({ api: fakeApi(), socketPath, log: silentLog, signal: never })).close() // makes the folder
+      const asked: string[] = []
+      const other = createHttpServer((message, response) => {
+        asked.push(message.url ?? '')
+        response.writeHead(200, { 'content-type': 'application/json', ...headers }).end('{}')
+      })
+      await new Promise<void>((resolve) => other.listen(socketPath, resolve))
+      onTestFinished(() => void other.close())
+      const client = await connectControl(socketPath)
+      expect(await failureOf(client!.status(never))).toMatchObject({ code: 'OTHER_VERSION', exitCode: EXIT.noDaemon })
+      expect(await failureOf(client!.get(GET, () => {}, never))).toMatchObject({ code: 'OTHER_VERSION' })
+      await client!.stop(never)
+      expect(asked.at(-1)).toBe('/v1/stop')
+    }
   })
 
   it('waits for a slow reader instead of queueing its stream', async () => {
