@@ -5,7 +5,7 @@ const HINTS: Record<string, string> = {
   USAGE: 'See `shoal --help`.',
   HOME_LOCKED: 'Stop the other one with `shoal stop`, or choose another home with --home.',
   NO_SEEDER: 'Keep waiting with --wait, or ask the sender to run `shoal seed`.',
-  NO_SPACE: 'Free some space and run the same command again: what was fetched is kept.',
+  NO_SPACE: 'Free some space and run the same command again: what was fetched is kept. With --wait, `get` waits for room.',
   EXISTS: 'Choose another folder with -o, or replace what is there with --force.',
   NO_DAEMON: 'Start one with `shoal daemon`.',
   OTHER_VERSION: 'Restart it: `shoal stop`, then `shoal daemon` (or `systemctl --user restart shoal`).',

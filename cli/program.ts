@@ -79,7 +79,7 @@ const collect = (value: string, before: string[] | undefined): string[] => [...(
 const peerOption = (): Option => new Option('--peer <address>', 'also try this address, /…/p2p/ID (repeatable)').argParser(collect)
 const linkFileOption = (): Option =>
   new Option('--link-file <file>', 'read the link from a file, so that the process list does not show it')
-const waitOption = (): Option => new Option('--wait', 'keep looking while nobody is online')
+const waitOption = (also = ''): Option => new Option('--wait', `keep looking while nobody is online${also}`)
 // In a box, because commander makes something of a bare null.
 const readCap = (text: string): { cap: number | null } => ({ cap: parseRate(text) })
 /** A port as people type it. */
@@ -277,7 +277,7 @@ function addGet(program: Command, found: (call: VerbCall) => void): void {
     .option('--yes', 'go on where Shoal would ask, as for a share that unpacks to far more than it weighs')
     .option('--seed', 'keep the share and serve it, also when no daemon runs')
     .option('--keep-sealed', 'keep a sealed copy as well, so that it is served when the files change or move')
-    .addOption(waitOption())
+    .addOption(waitOption(', and while the disk is full'))
     .addOption(peerOption())
     .addOption(linkFileOption())
     .addHelpText(

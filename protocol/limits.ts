@@ -67,8 +67,11 @@ export const WIRE = {
   /** Unread bytes kept beyond granted credit: control frames in flight. */
   unreadSlackBytes: 128 * KIB,
   haveFramesPerSecondMax: 64,
+  /** At once, after a pause: a node that was suspended, or busy, reads what its peers sent in a minute and a half. */
+  haveFramesAtOnceMax: 512,
   pexPeersMax: 50,
   pexIntervalMs: 60_000,
+  pexAtOnceMax: 3,
   addressesPerPeerMax: 8,
   addressBytesMax: 256,
   swarmStreamsPerConnectionMax: 16,
@@ -424,6 +427,8 @@ export const NODE = {
   resumedSeedsMax: 64,
   /** After the disk has stopped one. */
   resumedRetryMs: 60_000,
+  /** A get that was told to wait, on a full disk: tries again after 2, 4, 8 … 60 s. */
+  fullDiskRetryMs: 2_000,
   /** Blocks that nobody needs are looked for so long after the start, and so long after the last time. */
   gcFirstMs: 600_000,
   gcAgainMs: 86_400_000,

@@ -308,7 +308,7 @@ export class SwarmHost {
       holding.linking--
       if (holding.record === null && holding.holders === 0) this.#dropUnused(holding) // the last job ended meanwhile
       const reason = await running
-      if (reason.strike !== 'none') this.#strike(link.remote, reason.strike)
+      if (reason.strike !== 'none') this.#strike(link.remote, reason.strike, `${reason.code}: ${reason.message}`)
     } finally {
       this.#uploads.leave(live, link)
       contacts?.left(link)
@@ -346,17 +346,17 @@ export class SwarmHost {
     return !saidShape || live.knowsShape() ? live : null
   }
 
-  #blame(remote: Remote, { code, limit }: RemoteError): void {
+  #blame(remote: Remote, { code, limit, message }: RemoteError): void {
     const { strike } = REMOTE_CODES[code]
     if (limit !== null) this.#parts.hit?.(limit)
-    if (strike !== 'none') this.#strike(remote, strike)
+    if (strike !== 'none') this.#strike(remote, strike, `${code}: ${message}`)
   }
 
-  #strike({ peerId, address }: Remote, kind: 'protocol' | 'fatal'): void {
+  #strike({ peerId, address }: Remote, kind: 'protocol' | 'fatal', why: string): void {
     const now = this.now()
     const group = groupOf(address, this.#parts.groupPrivate)
     this.#score.strike(peerId, group, kind, now)
-    this.#parts.log.info('a peer broke the rules', { peer: peerId, kind })
+    this.#parts.log.info('a peer broke the rules', { peer: peerId, kind, why })
     if (this.#score.isBanned(peerId, group, now)) this.#parts.stack?.ban(peerId, now + (kind === 'fatal' ? SCORE.banFatalMs : SCORE.banMs))
   }
 
@@ -436,7 +436,7 @@ export class SwarmHost {
       onSole: (share, leafCount) => this.#uploads.sole(share, leafCount),
       onPeers: (share, link, peers) => this.#holdings.get(share.cid.text)?.dialling?.told(link, peers),
       onBadBlock: (_share, link) => {
-        this.#strike(link.remote, 'fatal')
+        this.#strike(link.remote, 'fatal', 'a block that is not what was asked for')
         this.#track(link.goodbye(0))
       },
     }

@@ -7,6 +7,7 @@
  */
 import { once } from 'node:events'
 import { basename, dirname } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { parseCid } from '../../protocol/cid.ts'
 import { FORMAT, NODE } from '../../protocol/limits.ts'
 import { parseLink } from '../../protocol/link.ts'
@@ -50,12 +51,26 @@ export class UnfinishedGets {
     const cid = (await parseLink(nodePrimitives, request.link)).cid.text
     await this.release(cid)
     try {
-      return await getJob(this.#env, request, onEvent, signal)
+      return await this.#untilThereIsRoom(request, onEvent, signal)
     } finally {
       const record = this.#env.host.holding(cid)?.record
       // Another get of the same share may be what is served by now.
       if (record?.state === 'complete') await this.release(cid)
       else if (record !== undefined && record !== null && !this.#env.isOneShot) this.start([record])
+    }
+  }
+
+  /** On a full disk one that was told to wait does so, and goes on with what it has. */
+  async #untilThereIsRoom(request: GetRequest, onEvent: (event: JobEvent) => void, signal: AbortSignal): Promise<GetResult> {
+    for (let waitMs: number = NODE.fullDiskRetryMs; ; waitMs = Math.min(2 * waitMs, NODE.resumedRetryMs)) {
+      try {
+        return await getJob(this.#env, request, onEvent, signal)
+      } catch (error) {
+        if (!request.wait || !(error instanceof FileError && error.code === 'NO_SPACE')) throw error
+        if (waitMs === NODE.fullDiskRetryMs)
+          onEvent({ type: 'warning', message: `${error.message}; it goes on by itself when there is room` })
+      }
+      await sleep(waitMs, undefined, { signal }).catch(() => signal.throwIfAborted())
     }
   }
 

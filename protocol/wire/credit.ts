@@ -108,18 +108,21 @@ class Lane implements Credit {
 /** Allows `perSecond` events a second, with bursts of as many. */
 export class TokenBucket {
   readonly #perSecond: number
+  readonly #burst: number
   #tokens: number
   #at: number
 
-  constructor(perSecond: number, now: number) {
+  /** `burst`: how many may come at once after a pause. Whoever stood still for a while finds all that came meanwhile. */
+  constructor(perSecond: number, now: number, burst = perSecond) {
     this.#perSecond = perSecond
-    this.#tokens = perSecond
+    this.#burst = burst
+    this.#tokens = burst
     this.#at = now
   }
 
   /** False when there was one too many. */
   take(now: number): boolean {
-    this.#tokens = Math.min(this.#perSecond, this.#tokens + ((now - this.#at) / 1000) * this.#perSecond)
+    this.#tokens = Math.min(this.#burst, this.#tokens + ((now - this.#at) / 1000) * this.#perSecond)
     this.#at = now
     if (this.#tokens < 1) return false
     this.#tokens--

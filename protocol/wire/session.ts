@@ -90,7 +90,7 @@ export class Session {
   #peerKnowsShape: boolean
   #readMs: number
   #wroteMs: number
-  #pexMs = Number.NEGATIVE_INFINITY
+  readonly #pexRate: TokenBucket
 
   /** `waiter` is woken when it may be this session's turn for credit: feed `turn` then. */
   constructor(init: { now: number; budget: Credit; saidShape: boolean; peerKnowsShape: boolean; waiter?: Waiter }) {
@@ -100,7 +100,9 @@ export class Session {
     this.#peerKnowsShape = init.peerKnowsShape
     this.#readMs = init.now
     this.#wroteMs = init.now
-    this.#haveRate = new TokenBucket(WIRE.haveFramesPerSecondMax, init.now)
+    this.#haveRate = new TokenBucket(WIRE.haveFramesPerSecondMax, init.now, WIRE.haveFramesAtOnceMax)
+    // Twice as often as is due: two that were sent on time may arrive closer together.
+    this.#pexRate = new TokenBucket(2_000 / WIRE.pexIntervalMs, init.now, WIRE.pexAtOnceMax)
     this.#controlRate = new TokenBucket(WIRE.controlFramesPerSecondMax, init.now)
   }
 
@@ -236,10 +238,7 @@ export class Session {
         actions.push({ type: 'writable' })
         return
       case 'pex':
-        // Half the interval: two that were sent on time may arrive closer together.
-        if (now - this.#pexMs < WIRE.pexIntervalMs / 2)
-          throw new RemoteError('FLOOD', 'peer exchange too often', { limit: 'exchangeInterval' })
-        this.#pexMs = now
+        if (!this.#pexRate.take(now)) throw new RemoteError('FLOOD', 'peer exchange too often', { limit: 'exchangeInterval' })
         actions.push({ type: 'peers', peers: message.peers })
         return
       case 'suggest':

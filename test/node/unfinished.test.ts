@@ -3,7 +3,7 @@ import { randomBytes } from 'node:crypto'
 import { mkdir, open, readdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
-import type { ShareResult, StatusResult } from '../../node/control/api.ts'
+import type { JobEvent, ShareResult, StatusResult } from '../../node/control/api.ts'
 import type { ShoalNode } from '../../node/main.ts'
 import { get, ignore, Nodes, patience } from '../kit/nodes.ts'
 
@@ -108,5 +108,60 @@ describe('a get that was cut off', () => {
     await b.stop()
     b = await nodes.node('b')
     await expect.poll(async () => (await unfinished(b)).gets[0]?.haveBlocks ?? 0).toBeGreaterThanOrEqual(4)
+  })
+})
+
+describe('a get that finds the disk full', () => {
+  const setFreeBytesKept = (freeBytesKept: number | null) => b.api.limits({ set: { freeBytesKept }, reset: false, save: false }, patience())
+
+  it('ends when it was not told to wait', async () => {
+    await setFreeBytesKept(1e15)
+    await expect(get(b, shared.link, out, { peers: a.addresses(), keepSealed: true })).rejects.toMatchObject({ code: 'NO_SPACE' })
+    expect(await readdir(out)).toEqual([])
+  })
+
+  it('goes on by itself when there is room, where it was told to wait', async () => {
+    await setFreeBytesKept(1e15)
+    const warned = Promise.withResolvers<string>()
+    const wanted = {
+      link: shared.link,
+      outputDir: out,
+      path: null,
+      force: false,
+      consent: false,
+      wait: true,
+      keep: false,
+      keepSealed: true,
+    }
+    const done = b.api.get(
+      { ...wanted, peers: a.addresses() },
+      (event) => {
+        if (event.type === 'warning') warned.resolve(event.message)
+      },
+      patience(),
+    )
+    expect(await Promise.race([warned.promise, done])).toContain('when there is room')
+    await setFreeBytesKept(null)
+    expect(await done).toMatchObject({ files: 1 })
+    expect((await readFile(join(out, 'file.bin'))).equals(bytes)).toBe(true)
+  })
+
+  it('ends at once when it is stopped while it waits', async () => {
+    await setFreeBytesKept(1e15)
+    const stop = new AbortController()
+    const wanted = {
+      link: shared.link,
+      outputDir: out,
+      path: null,
+      force: false,
+      consent: false,
+      wait: true,
+      keep: false,
+      keepSealed: true,
+    }
+    const onEvent = (event: JobEvent): void => {
+      if (event.type === 'warning') stop.abort(new Error('enough'))
+    }
+    await expect(b.api.get({ ...wanted, peers: a.addresses() }, onEvent, stop.signal)).rejects.toThrow('enough')
   })
 })

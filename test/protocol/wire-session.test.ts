@@ -278,17 +278,21 @@ describe('session: what they ask and say', () => {
     expect(codeOf(() => bench.receive(have({ kind: 'ranges', ranges: [[0, 1]] })))).toBe('none')
   })
 
-  it('more than 64 HAVE a second, peer exchange twice a second, a second hello, or a storm of small frames end it', () => {
+  it('more HAVE than 64 a second and 512 at once, peer exchange more than twice a minute and three times at once, a second hello, or a storm of small frames end it', () => {
     const flood = (message: Message, count: number, stepMs = 0): string => {
       const bench = new Bench()
       return codeOf(() => {
         for (let i = 0; i < count; i++, bench.now += stepMs) bench.session.handle({ type: 'received', message }, bench.now)
       })
     }
-    expect(flood(have({ kind: 'all' }), 64)).toBe('none')
-    expect(flood(have({ kind: 'all' }), 65)).toBe('FLOOD')
+    expect(flood(have({ kind: 'all' }), WIRE.haveFramesAtOnceMax)).toBe('none')
+    expect(flood(have({ kind: 'all' }), WIRE.haveFramesAtOnceMax + 1)).toBe('FLOOD')
+    expect(flood(have({ kind: 'all' }), WIRE.haveFramesAtOnceMax + 200, 10)).toBe('none')
+    expect(flood(have({ kind: 'all' }), 3 * WIRE.haveFramesAtOnceMax, 10)).toBe('FLOOD')
     expect(flood(have({ kind: 'all' }), 1000, 16)).toBe('none')
-    expect(flood({ type: 'pex', peers: [] }, 2, 1000)).toBe('FLOOD')
+    expect(flood({ type: 'pex', peers: [] }, WIRE.pexAtOnceMax, 0)).toBe('none')
+    expect(flood({ type: 'pex', peers: [] }, WIRE.pexAtOnceMax + 1, 1000)).toBe('FLOOD')
+    expect(flood({ type: 'pex', peers: [] }, 20, WIRE.pexIntervalMs / 3)).toBe('FLOOD')
     expect(flood({ type: 'pex', peers: [] }, 9, WIRE.pexIntervalMs)).toBe('none')
     expect(flood({ type: 'keepalive' }, WIRE.controlFramesPerSecondMax + 1)).toBe('FLOOD')
     expect(flood({ type: 'hello', rendezvous: new Uint8Array(32), proof: new Uint8Array(32), knowsShape: true }, 1)).toBe('DUPLICATE_HELLO')
