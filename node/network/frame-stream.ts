@@ -38,6 +38,8 @@ export class FrameStream {
   readonly #chunks = new ChunkQueue()
   #failure: Error | undefined
   #ended = false
+  /** The peer itself ended its direction. A connection that breaks off, as when its process dies, ends a stream without it. */
+  #isFinished = false
   #wake: (() => void) | undefined
 
   /** Takes the stream: nobody else may read, write or close it. */
@@ -52,12 +54,16 @@ export class FrameStream {
     }
     stream.addEventListener('message', (event) => this.#onBytes(event.data))
     stream.addEventListener('end', end)
+    stream.addEventListener('remoteCloseWrite', () => {
+      this.#isFinished = true
+    })
     stream.addEventListener('close', (event) => {
       if (event.error !== undefined) this.#failure ??= event.error
       end()
     })
     // The stream may have ended or been reset before we listened; then no event comes. Bytes read ahead while the protocol was
     // negotiated may still be unread: they arrive in the microtask that the 'message' listener above queued, so end after it.
+    this.#isFinished = stream.status === 'open' && stream.remoteWriteStatus === 'closed'
     if (stream.readableEnded || stream.status !== 'open') {
       queueMicrotask(() => {
         if (stream.status === 'reset' || stream.status === 'aborted') this.#failure ??= new Error(`stream is ${stream.status}`)
@@ -78,7 +84,8 @@ export class FrameStream {
 
   /** Next frame, or null when the peer finished cleanly between frames. Aborting the signal resets the stream.
    *  A frame of LARGE_BYTES or more holds until the next read; a smaller one is given away.
-   *  Throws RemoteError FRAME_TOO_LARGE, CREDIT_EXCEEDED or TRUNCATED, NetworkError CLOSED, or the signal's reason. */
+   *  Throws RemoteError FRAME_TOO_LARGE, CREDIT_EXCEEDED, or TRUNCATED where the peer itself ended it within a frame, NetworkError CLOSED,
+   *  or the signal's reason. */
   async read(signal: AbortSignal): Promise<Uint8Array | null> {
     signal.throwIfAborted()
     if (!(await this.#fill(HEADER_BYTES, signal))) return null
@@ -160,7 +167,8 @@ export class FrameStream {
       this.#throwIfFailed()
       if (this.#ended) {
         if (this.#chunks.byteLength === 0) return false
-        throw this.abort(new RemoteError('TRUNCATED', `stream ended with ${this.#chunks.byteLength} of ${count} bytes`))
+        const what = `stream ended with ${this.#chunks.byteLength} of ${count} bytes`
+        throw this.abort(this.#isFinished ? new RemoteError('TRUNCATED', what) : new NetworkError('CLOSED', what))
       }
       await this.#arrival(signal)
     }

@@ -3,9 +3,11 @@ import { noise } from '@chainsafe/libp2p-noise'
 import { yamux } from '@chainsafe/libp2p-yamux'
 import type { Libp2p, Stream } from '@libp2p/interface'
 import { tcp } from '@libp2p/tcp'
+import { multiaddr } from '@multiformats/multiaddr'
 import { createLibp2p } from 'libp2p'
-import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest'
 import { type FrameLimits, FrameStream } from '../../node/network/frame-stream.ts'
+import { portOf, RecordingProxy } from '../kit/proxy.ts'
 
 const KIB = 1024
 const MIB = 1024 * KIB
@@ -146,6 +148,26 @@ describe('a peer that breaks the rules', () => {
         await raw.close()
       })
       expect(await codeOf(new FrameStream(stream).read(patience()))).toBe('TRUNCATED')
+    }
+  })
+
+  test('is nobody’s fault when the connection breaks off inside a frame, as when a process is killed', async () => {
+    const port = portOf(listener.getMultiaddrs()[0]!.toString())
+    for (const bytes of [Uint8Array.of(0, 0, 0, 9, 1, 2), Uint8Array.of(0, 0)]) {
+      const proxy = await RecordingProxy.to(port)
+      const protocol = `/test/${count++}`
+      await listener.handle(protocol, (raw) => void raw.send(bytes))
+      const apart = await createNode()
+      onTestFinished(async () => {
+        proxy.close()
+        await apart.stop()
+      })
+      const stream = await apart.dialProtocol(multiaddr(`/ip4/127.0.0.1/tcp/${proxy.port}`), protocol)
+      const frames = new FrameStream(stream)
+      const reading = codeOf(frames.read(patience()))
+      await expect.poll(() => frames.unreadBytes).toBe(bytes.length)
+      proxy.close()
+      expect(await reading).toBe('CLOSED')
     }
   })
 
