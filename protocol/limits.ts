@@ -240,8 +240,6 @@ export const CONTACTS = {
   gatherMs: 250,
   exchangeIntervalMs: WIRE.pexIntervalMs,
   exchangePeersMax: WIRE.pexPeersMax,
-  /** Names that a neighbour was told, so as not to repeat them. */
-  toldMax: 512,
   /** Useful peers of a share that are remembered across restarts. */
   rememberedMax: 16,
 } as const

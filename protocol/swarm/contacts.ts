@@ -190,7 +190,7 @@ export class Contacts {
   }
 
   checkInvariants(): void {
-    const { contactsMax, contactsPerTellerMax, addressesMax, dialsAtOnceMax, toldMax } = this.#limits
+    const { contactsMax, contactsPerTellerMax, addressesMax, dialsAtOnceMax, neighboursMax } = this.#limits
     const contacts = [...this.#contacts.values()]
     assert(contacts.length <= contactsMax, 'too many contacts')
     assert(contacts.filter(({ isDialling }) => isDialling).length === this.#dialling, 'dialling')
@@ -199,10 +199,10 @@ export class Contacts {
     assert(this.#readyFromMs === UNKNOWN || this.#dialFromMs === this.#candidateMs(), 'who can be dialled first')
     const byTeller = new Map<string | null, number>()
     for (const [peer, contact] of this.#contacts) {
+      assert((contact.neighbour?.news.length ?? 0) <= 2 * neighboursMax, 'too much news')
       assert((this.#neighbours.get(peer) ?? null) === contact.neighbour, 'a neighbour under another name')
       assert(contact.addresses.length <= addressesMax, 'too many addresses')
       assert(!contact.isBarred || (contact.neighbour === null && !contact.isDialling), 'a barred neighbour')
-      assert((contact.neighbour?.told.size ?? 0) <= toldMax, 'too much told')
       if (isHearsay(contact)) byTeller.set(contact.teller, (byTeller.get(contact.teller) ?? 0) + 1)
     }
     for (const count of byTeller.values()) assert(count <= contactsPerTellerMax, 'too many from one teller')

@@ -9,7 +9,6 @@ export interface NeighboursLimits {
   gatherMs: number
   exchangeIntervalMs: number
   exchangePeersMax: number
-  toldMax: number
   doubtMs: number
 }
 
@@ -28,7 +27,6 @@ export interface Neighbour {
   /** What others may dial. */
   addresses: string[]
   isGone: boolean
-  readonly told: Set<string>
   /** Others that it has yet to be told of; some may have gone meanwhile. */
   readonly news: Neighbour[]
   /** No exchange before this. */
@@ -79,7 +77,6 @@ export class Neighbours {
       isDropped: false,
       addresses: [],
       isGone: false,
-      told: new Set(),
       news: this.#reachable(peer),
       exchangeFromMs: fromMs,
       exchangeMs: fromMs,
@@ -94,6 +91,7 @@ export class Neighbours {
     const neighbour = this.#byPeer.get(peer)
     if (neighbour === undefined) return
     neighbour.isGone = true
+    neighbour.news.length = 0 // else those that list it would keep whom it lists
     this.#byPeer.delete(peer)
     this.#exchangeMs = UNKNOWN
     this.#hopefulUntilMs = UNKNOWN
@@ -111,7 +109,6 @@ export class Neighbours {
     for (const other of this.#byPeer.values()) {
       if (other === news) continue
       other.exchangeMs ??= Math.max(other.exchangeFromMs, now + this.#limits.gatherMs)
-      if (other.told.has(news.peer)) continue
       if (other.news.length >= NEWS_PER_NEIGHBOUR * this.#byPeer.size) removeGone(other.news)
       other.news.push(news)
     }
@@ -157,7 +154,6 @@ export class Neighbours {
       if (neighbour.news.length === 0) continue
       const said = this.#some(neighbour.news)
       neighbour.news.splice(0, said.length)
-      note(neighbour.told, said, this.#limits.toldMax)
       say(peer, said)
       neighbour.exchangeFromMs = now + this.#limits.exchangeIntervalMs
       if (neighbour.news.length > 0) neighbour.exchangeMs = neighbour.exchangeFromMs
@@ -196,13 +192,4 @@ function removeGone(news: Neighbour[]): void {
   let kept = 0
   for (const neighbour of news) if (!neighbour.isGone) news[kept++] = neighbour
   news.length = kept
-}
-
-/** The oldest names go when there are too many. */
-function note(told: Set<string>, said: readonly Contactable[], max: number): void {
-  for (const { peer } of said) told.add(peer)
-  for (const name of told) {
-    if (told.size <= max) break
-    told.delete(name)
-  }
 }

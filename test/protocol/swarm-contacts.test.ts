@@ -254,7 +254,7 @@ describe('contacts: who is told of whom', () => {
 })
 
 const SOURCES: ContactSource[] = ['given', 'hint', 'dht', 'exchange', 'known']
-const SMALL = { contactsMax: 24, contactsPerTellerMax: 6, dialsAtOnceMax: 3, neighboursWanted: 6, neighboursMax: 8, toldMax: 10 }
+const SMALL = { contactsMax: 24, contactsPerTellerMax: 6, dialsAtOnceMax: 3, neighboursWanted: 6, neighboursMax: 8 }
 
 describe('contacts: whatever happens', () => {
   it('no cap is exceeded, no exchange repeats itself or comes too soon, and timers lead on', () => {
@@ -302,8 +302,11 @@ describe('contacts: whatever happens', () => {
             dialling.delete(dialled)
             run(failed(dialled, number < 10))
           } else if (kind === 8 && neighbours.size < SMALL.neighboursMax) join(peer, 'inbound')
-          else if (kind === 9 && neighbours.delete(peer)) run(left(peer, number % 2 === 0))
-          else if (kind === 10) run({ type: 'refused', peer: 'late' })
+          else if (kind === 9 && neighbours.delete(peer)) {
+            // Back again, perhaps at another address, it is news.
+            for (const { said } of neighbours.values()) said.delete(peer)
+            run(left(peer, number % 2 === 0))
+          } else if (kind === 10) run({ type: 'refused', peer: 'late' })
           else run(tick)
         }
       }),
