@@ -359,6 +359,14 @@ export const BUNDLE = {
   fileBytesMax: 49 * MIB,
 } as const
 
+/** CAR files: `export --car` and `import --car`. */
+export const CAR = {
+  /** That of a share has 58 bytes; of a longer one no more is looked at. */
+  headerBytesMax: 4 * KIB,
+  /** Read ahead of the writer, or written behind the reader. */
+  blocksAtOnceMax: 4,
+} as const
+
 /** What the node counts for its metrics. */
 export const METRICS = {
   /** Codes that jobs end with, counted apart; there are some fifty. */
