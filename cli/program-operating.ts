@@ -81,7 +81,9 @@ function addTransfer(program: Command, found: (call: OperatingCall) => void): vo
     .argument('[file]', 'what `shoal export` wrote')
     .addOption(passphraseOption())
     .addOption(
-      new Option('--car <file>', 'a CAR file that holds a share, as of `shoal export --car` or `ipfs dag export`').conflicts('passphraseFile'),
+      new Option('--car <file>', 'a CAR file that holds a share, as of `shoal export --car` or `ipfs dag export`').conflicts(
+        'passphraseFile',
+      ),
     )
     .addHelpText('after', '\nExamples: shoal import backup.age --home ~/shoal-restored | shoal import --car photos.car')
     .action((file: string | undefined, options: { passphraseFile?: string; car?: string }) => found(importCall(file, options)))

@@ -247,9 +247,9 @@ async function openStorage(config: Config, log: Log, hit: Hit, undo: (() => Prom
 }
 
 async function openStack(config: Config, parts: StorageParts, log: Log, hit: Hit, socketsMax: number | null): Promise<Stack> {
-  const { network, listen, bootstrap, mdns, portMapping, groupPrivate } = config
+  const { network, listen, bootstrap, ipfsDht, mdns, portMapping, groupPrivate } = config
   return await createStack({
-    ...{ network, listen, bootstrap, mdns, portMapping, groupPrivate },
+    ...{ network, listen, bootstrap, ipfsDht, mdns, portMapping, groupPrivate },
     ...{ identity: parts.identity, datastore: parts.records.datastore(), log, socketsMax, hit },
   })
 }

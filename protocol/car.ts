@@ -55,7 +55,8 @@ export function decodeCarHeader(bytes: Uint8Array): { root: ShareCid; headBytes:
   const rootEnd = BEFORE_ROOT.length + CID_BYTES
   const root = length === HEADER_BYTES ? readCid(header.subarray(BEFORE_ROOT.length, rootEnd)) : null
   const isOurs = equalBytes(header.subarray(0, BEFORE_ROOT.length), BEFORE_ROOT) && equalBytes(header.subarray(rootEnd), AFTER_ROOT)
-  if (root === null || !isOurs) throw new FormatError('C1', 'its header is not that of version 1 with one root, which is the CID of a share')
+  if (root === null || !isOurs)
+    throw new FormatError('C1', 'its header is not that of version 1 with one root, which is the CID of a share')
   return { root: formatCid(root.codec, root.digest.slice()), headBytes: end + length }
 }
 

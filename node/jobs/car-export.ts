@@ -4,7 +4,7 @@
  * No key is needed: blocks come from the store, those of shares in place are sealed on the way, nodes of the tree are written anew from the
  * names below them. What is read is verified as before serving. A few blocks at a time are in memory.
  */
-import { CAR_HEAD_BYTES_MAX, type CarPlace, carBytesMax, carOrder, encodeCarHeader, encodeCarSection } from '../../protocol/car.ts'
+import { type CarPlace, carBytesMax, carOrder, encodeCarHeader, encodeCarSection } from '../../protocol/car.ts'
 import { DAG_PB, parseCid, RAW } from '../../protocol/cid.ts'
 import type { ShareDag } from '../../protocol/dag.ts'
 import { assert, EXIT } from '../../protocol/errors.ts'
@@ -25,7 +25,9 @@ export async function exportCarJob(
   const cid = parseCid(request.cid)
   const record = await env.records.getShare(cid.text)
   if (record === null || !env.keeping.isPinned(cid.text))
-    throw new JobError('NOT_KEPT', 'this node does not keep that share (see `shoal ls`): `shoal seed` it first', { exitCode: EXIT.badInput })
+    throw new JobError('NOT_KEPT', 'this node does not keep that share (see `shoal ls`): `shoal seed` it first', {
+      exitCode: EXIT.badInput,
+    })
   if (record.state !== 'complete') throw incomplete()
   const { live, release } = await env.host.hold(cid, signal)
   try {

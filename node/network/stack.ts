@@ -40,6 +40,8 @@ export interface StackOptions {
   network: string | null
   listen: string[]
   bootstrap: string[]
+  /** A network of its own meets on the IPFS DHT of its bootstrap peers, too. Left out: no. */
+  ipfsDht?: boolean
   mdns: boolean
   /** Ask the router to pass a port on. Left out: no. */
   portMapping?: boolean
@@ -113,7 +115,7 @@ export function peerIdOf(identity: Uint8Array): { text: string; bytes: Uint8Arra
 
 /** Starts a node. Throws NetworkError BAD_ADDRESS for an address that does not parse, PORT_TAKEN when none can be listened on. */
 export async function createStack(options: StackOptions): Promise<Stack> {
-  const plan = networkPlan(options.network, options.bootstrap)
+  const plan = networkPlan(options.network, options.bootstrap, options.ipfsDht)
   const { datastore, log, groupPrivate, hit = NO_HIT } = options
   const now = (): number => performance.now()
   const budget = new DialBudget({ now, groupPrivate, anyAddress: plan.anyAddress, ownSubnets, hit })

@@ -38,7 +38,7 @@ export class CarSource {
       const file = await fs.open(await fs.realpath(path), 'read')
       try {
         const { kind, sizeBytes } = await file.stat()
-        if (kind !== 'file') throw new FileError('UNSAFE', `${showPath(path)} is not a file`, { path })
+        if (kind !== 'file') throw new FileError('DENIED', `${showPath(path)} is not a file`, { path })
         const head = new Uint8Array(Math.min(CAR_HEAD_BYTES_MAX, sizeBytes))
         const { root, headBytes } = decodeCarHeader(head.subarray(0, await file.read(head, 0)))
         return new CarSource(path, file, sizeBytes, root, headBytes)
