@@ -35,7 +35,10 @@ function watch() {
     waiting.shift()?.(ended)
     await Promise.all(tasks.splice(0, waiting.length === 0 ? tasks.length : 0))
   }
-  return { liveness, asked, answer, at: (ms: number) => void (now = ms) }
+  const at = (ms: number): void => {
+    now = ms
+  }
+  return { liveness, asked, answer, at }
 }
 
 describe('a peer of which something is wanted', () => {
@@ -194,7 +197,10 @@ describe('a connection', () => {
       for (const socket of sockets) socket.destroy()
       server.close()
     })
-    return { port: (server.address() as { port: number }).port, cut: () => void (isDead = true) }
+    const cut = (): void => {
+      isDead = true
+    }
+    return { port: (server.address() as { port: number }).port, cut }
   }
 
   it('whose peer answers stays; one that leads nowhere ends, though nobody said so', async () => {
