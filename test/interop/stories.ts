@@ -76,7 +76,10 @@ async function meet(stage: Stage, from: string, to: string, witness: Kubo): Prom
   if (!providers.includes(peerId)) throw new Error(`kubo finds ${JSON.stringify(providers)} for the share of ${from}, not ${peerId}`)
   const seconds = await stage.get(to, shared)
   const peers = await stage.node(to).json<PeerSummary[]>('peers')
-  const sources = peers.filter((peer) => peer.peerId === peerId).flatMap((peer) => peer.shares.map(({ source }) => source))
+  const sources = peers
+    .filter((peer) => peer.peerId === peerId)
+    .flatMap((peer) => peer.shares.filter((share) => share.cid === cid.text).map(({ source }) => source))
+  if (!sources.includes('dht')) throw new Error(`${to} heard of ${from} from ${sources.join(', ')}, not from the DHT`)
   stage.say(
     `${from} to ${to}: announced after ${tookSeconds.toFixed(1)} s, kubo finds the provider, got in ${seconds.toFixed(1)} s (${sources.join(', ')})`,
   )
