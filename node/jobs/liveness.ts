@@ -13,8 +13,8 @@ import type { Remote } from '../network/remote.ts'
 export interface LivenessParts {
   /** Monotonic milliseconds. */
   now(): number
-  /** Asks over every connection to a peer, and ends those without an answer; how many. */
-  endDead(peerId: string): Promise<number>
+  /** Asks over every connection to a peer, and ends those without an answer, unless bytes came meanwhile; how many. */
+  endDead(peerId: string, isHeard: () => boolean): Promise<number>
   track(task: Promise<void>): void
   log: Log
 }
@@ -22,6 +22,8 @@ export interface LivenessParts {
 export class Liveness {
   readonly #parts: LivenessParts
   readonly #streams = new WeakMap<Remote, Pick<FrameStream, 'arrivedMs'>>()
+  /** The links of which something is wanted, by peer, as seen last. */
+  #watched = new Map<string, Remote[]>()
   /** Peers that are being asked. */
   readonly #asked = new Set<string>()
   /** Those that answered, and when: not asked again at once. */
@@ -44,23 +46,28 @@ export class Liveness {
   /** Once a second or so, with all links of which something is wanted. */
   look(remotes: readonly Remote[]): void {
     const now = this.#parts.now()
-    const heardMs = new Map<string, number>()
-    for (const remote of remotes) {
-      const { peerId } = remote
-      const before = heardMs.get(peerId) ?? this.#answered.get(peerId) ?? Number.NEGATIVE_INFINITY
-      heardMs.set(peerId, Math.max(before, now - this.silentMs(remote)))
-    }
-    this.#answered = new Map([...this.#answered].filter(([peerId]) => heardMs.has(peerId)))
-    for (const [peerId, ms] of heardMs) {
-      if (now - ms < LIVENESS.silentMs || this.#asked.has(peerId) || this.#asked.size >= LIVENESS.questionsAtOnceMax) continue
+    this.#watched = Map.groupBy(remotes, ({ peerId }) => peerId)
+    this.#answered = new Map([...this.#answered].filter(([peerId]) => this.#watched.has(peerId)))
+    for (const peerId of this.#watched.keys()) {
+      const lastMs = Math.max(this.#heardMs(peerId), this.#answered.get(peerId) ?? Number.NEGATIVE_INFINITY)
+      if (now - lastMs < LIVENESS.silentMs || this.#asked.has(peerId) || this.#asked.size >= LIVENESS.questionsAtOnceMax) continue
       this.#asked.add(peerId)
-      this.#parts.track(this.#ask(peerId))
+      this.#parts.track(this.#ask(peerId, now))
     }
   }
 
-  async #ask(peer: string): Promise<void> {
+  /** When bytes came for the last time over any of these links. */
+  #heardMs(peerId: string): number {
+    const links = this.#watched.get(peerId) ?? []
+    return links.reduce(
+      (last, remote) => Math.max(last, this.#streams.get(remote)?.arrivedMs ?? Number.NEGATIVE_INFINITY),
+      Number.NEGATIVE_INFINITY,
+    )
+  }
+
+  async #ask(peer: string, sinceMs: number): Promise<void> {
     try {
-      const ended = await this.#parts.endDead(peer)
+      const ended = await this.#parts.endDead(peer, () => this.#heardMs(peer) > sinceMs)
       if (ended > 0) this.#parts.log.info('connections without an answer were ended', { peer, ended })
       else this.#answered.set(peer, this.#parts.now())
     } finally {

@@ -85,7 +85,7 @@ export class SwarmHost {
     })
     this.#liveness = new Liveness({
       ...{ now: this.now, log: parts.log, track: (task: Promise<void>) => this.#track(task) },
-      endDead: (peerId) => parts.stack?.endDead(peerId) ?? Promise.resolve(0),
+      endDead: (peerId, isHeard) => parts.stack?.endDead(peerId, isHeard) ?? Promise.resolve(0),
     })
     this.memory = new HostMemory(this.#uploads, this.#budget)
   }

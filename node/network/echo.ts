@@ -6,11 +6,14 @@ import { asError, NetworkError } from './network-error.ts'
 const PING = '/ipfs/ping/1.0.0'
 const PING_BYTES = 32
 
-/** Ends those connections whose peer does not answer before `deadline` aborts; how many. Any answer will do, a refusal too. */
-export async function endDead(connections: readonly Connection[], deadline: AbortSignal): Promise<number> {
+/**
+ * Ends those connections whose peer does not answer before `deadline` aborts; how many. Any answer will do, a refusal too; and on a slow
+ * line, where the echo waits behind much else, whatever else came: `isHeard`, asked then.
+ */
+export async function endDead(connections: readonly Connection[], deadline: AbortSignal, isHeard: () => boolean): Promise<number> {
   const asked = connections.filter(({ status }) => status === 'open')
   const alive = await Promise.all(asked.map((connection) => answers(connection, deadline)))
-  const dead = asked.filter((_, i) => !alive[i])
+  const dead = isHeard() ? [] : asked.filter((_, i) => !alive[i])
   for (const connection of dead) connection.abort(new NetworkError('TIMEOUT', 'the peer does not answer over this connection'))
   return dead.length
 }

@@ -82,8 +82,8 @@ export interface Stack {
   onAddressesChanged(listener: () => void): void
   /** Calls `listener` when this computer has another address, before the connections end that were made from the old one. */
   onMoved(listener: () => void): void
-  /** Asks over every connection to a peer whether it is there, and ends those without an answer; how many. */
-  endDead(peerId: string): Promise<number>
+  /** Asks over every connection to a peer whether it is there, and ends those without an answer, unless `isHeard` by then; how many. */
+  endDead(peerId: string, isHeard: () => boolean): Promise<number>
   /** Calls `listener` whenever a connected peer has told where it listens. */
   onListens(listener: (peerId: string) => void): void
   /** Whether this address may be told to, or taken from, a peer at `seenAt`. */
@@ -265,9 +265,9 @@ class NodeStack implements Stack {
     this.#parts.hosts.onMoved(listener)
   }
 
-  async endDead(peerId: string): Promise<number> {
+  async endDead(peerId: string, isHeard: () => boolean): Promise<number> {
     const deadline = AbortSignal.any([this.#stopping.signal, AbortSignal.timeout(LIVENESS.answerMs)])
-    return await endDead(this.#parts.node.getConnections(peerIdFromString(peerId)), deadline)
+    return await endDead(this.#parts.node.getConnections(peerIdFromString(peerId)), deadline, isHeard)
   }
 
   onListens(listener: (peerId: string) => void): void {

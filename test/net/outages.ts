@@ -4,7 +4,8 @@
  */
 import { mkdir } from 'node:fs/promises'
 import { basename, join } from 'node:path'
-import type { GetResult, ShareSummary, StatusResult } from '../../node/control/api.ts'
+import type { ShareSummary, ShoalApi, StatusResult } from '../../node/control/api.ts'
+import { connectControl } from '../../node/control/client.ts'
 import { FORMAT, SWARM } from '../../protocol/limits.ts'
 import { parseLink } from '../../protocol/link.ts'
 import { compareTrees } from '../kit/trees.ts'
@@ -88,13 +89,14 @@ async function tell(stage: Stage, { isLong, only }: Telling): Promise<void> {
 
 async function through(stage: Stage, outage: Outage): Promise<string[]> {
   const shared = await stage.share('a', BYTES)
-  const getter = stage.node(outage.getter)
   const cid = (await parseLink(nodePrimitives, shared.link)).cid.text
-  const here = async (): Promise<ShareSummary | undefined> => (await getter.json<ShareSummary[]>('ls')).find((share) => share.cid === cid)
-  const before = await statusOf(stage, outage.getter)
-  const out = stage.sandbox.path(`through-${basename(shared.file)}`)
-  await mkdir(out)
-  const getting = getter.json<GetResult>('get', shared.link, '-o', out, '--wait')
+  const getter = await apiOf(stage, outage.getter)
+  const here = async (): Promise<ShareSummary | undefined> => (await getter.shares(NEVER)).find((share) => share.cid === cid)
+  const before = await getter.status(NEVER)
+  const outputDir = stage.sandbox.path(`through-${basename(shared.file)}`)
+  await mkdir(outputDir)
+  const request = { link: shared.link, outputDir, path: null, force: false, consent: false, wait: true, peers: [], keep: false }
+  const getting = getter.get(request, () => {}, NEVER)
   getting.catch(() => {}) // heard of below
   const hasPart = async (): Promise<boolean> => {
     const share = await here()
@@ -110,9 +112,9 @@ async function through(stage: Stage, outage: Outage): Promise<string[]> {
   const tookSeconds = (performance.now() - since) / 1000
   const result = await withinTime(getting)
   const share = await here()
-  const { differences } = await compareTrees(shared.file, join(out, basename(shared.file)))
+  const { differences } = await compareTrees(shared.file, join(outputDir, basename(shared.file)))
   if (differences.length > 0) throw new Error(`the bytes are not those that were shared: ${differences.join(', ')}`)
-  const bytesIn = (await statusOf(stage, outage.getter)).bytesIn - before.bytesIn
+  const bytesIn = (await getter.status(NEVER)).bytesIn - before.bytesIn
   const wireBytes = share?.wireBytes ?? 0
   const blockCount = share?.blockCount ?? 0
   // What was under way when it went wrong is lost, and no more.
@@ -120,7 +122,7 @@ async function through(stage: Stage, outage: Outage): Promise<string[]> {
   if (result.fetchedBlocks > blockCount + 1) throw new Error(`${result.fetchedBlocks} blocks were fetched, of ${blockCount}`)
   if (bytesIn > wireBytes + underWayBytes) throw new Error(`${bytesIn} bytes came in for ${wireBytes}`)
   if (tookSeconds > GOES_ON_MAX_S) throw new Error(`it went on after ${tookSeconds.toFixed(1)} s, more than ${GOES_ON_MAX_S}`)
-  await getter.run('unseed', cid)
+  await getter.unseed({ cid }, NEVER)
   const part = ((bytesIn / wireBytes) * 100).toFixed(0)
   return [`${tookSeconds.toFixed(1)} s`, `${result.fetchedBlocks}, ${blockCount} and the tree`, `${part} %`]
 }
@@ -138,7 +140,16 @@ async function withinTime<T>(work: Promise<T>): Promise<T> {
   }
 }
 
-const statusOf = (stage: Stage, name: string): Promise<StatusResult> => stage.node(name).json<StatusResult>('status')
+/** Asked without a process for each look, which would weigh more than what is looked at. */
+async function apiOf(stage: Stage, name: string): Promise<ShoalApi> {
+  const api = await connectControl(stage.node(name).started.socket)
+  if (api === null) throw new Error(`the node on ${name} does not answer`)
+  return api
+}
+
+const statusOf = async (stage: Stage, name: string): Promise<StatusResult> => (await apiOf(stage, name)).status(NEVER)
+
+const NEVER = new AbortController().signal
 
 async function until(what: string, isSo: () => Promise<boolean>, patienceMs: number): Promise<void> {
   const since = performance.now()

@@ -20,12 +20,14 @@ const remoteOf = (peerId: string): Remote => ({
 function watch() {
   let now = 0
   const asked: string[] = []
+  const heard: (() => boolean)[] = []
   const waiting: ((ended: number) => void)[] = []
   const tasks: Promise<void>[] = []
   const liveness = new Liveness({
     now: () => now,
-    endDead: (peerId) => {
+    endDead: (peerId, isHeard) => {
       asked.push(peerId)
+      heard.push(isHeard)
       return new Promise((resolve) => waiting.push(resolve))
     },
     track: (task) => void tasks.push(task),
@@ -38,7 +40,7 @@ function watch() {
   const at = (ms: number): void => {
     now = ms
   }
-  return { liveness, asked, answer, at }
+  return { liveness, asked, heard, answer, at }
 }
 
 describe('a peer of which something is wanted', () => {
@@ -60,6 +62,17 @@ describe('a peer of which something is wanted', () => {
     at(2 * LIVENESS.silentMs)
     liveness.look([a])
     expect(asked).toEqual(['a', 'a'])
+  })
+
+  it('has answered when bytes came after it was asked, whatever they were', () => {
+    const { liveness, heard, at } = watch()
+    const [a, stream] = [remoteOf('a'), { arrivedMs: 0 }]
+    liveness.follow(a, stream)
+    at(LIVENESS.silentMs)
+    liveness.look([a])
+    expect(heard.map((isHeard) => isHeard())).toEqual([false])
+    stream.arrivedMs = LIVENESS.silentMs + 1
+    expect(heard.map((isHeard) => isHeard())).toEqual([true])
   })
 
   it('is not asked as long as bytes come over any of its links', () => {
@@ -209,10 +222,12 @@ describe('a connection', () => {
     const between = await line(portOf(far.addresses()[0]!))
     const target = { peerId: far.peerId, addresses: [`/ip4/127.0.0.1/tcp/${between.port}`], isGiven: true }
     await near.openSwarm(target, AbortSignal.timeout(10_000))
-    expect(await near.endDead(far.peerId)).toBe(0)
+    const isHeard = (): boolean => false
+    expect(await near.endDead(far.peerId, isHeard)).toBe(0)
     expect(near.connections()).toHaveLength(1)
     between.cut()
-    expect(await near.endDead(far.peerId)).toBe(1)
+    expect(await near.endDead(far.peerId, () => true)).toBe(0)
+    expect(await near.endDead(far.peerId, isHeard)).toBe(1)
     expect(near.connections()).toHaveLength(0)
   })
 })
