@@ -22,6 +22,7 @@ import { nearestFirst } from './dial-order.ts'
 import { FairReads, type ReadableSocket } from './fair-reads.ts'
 import type { Gater } from './gater.ts'
 import { NetworkError } from './network-error.ts'
+import { guardNewStreams } from './new-streams.ts'
 import { noiseCrypto } from './noise-crypto.ts'
 import type { OwnHosts, OwnSocket } from './own-hosts.ts'
 import type { NetworkPlan } from './plan.ts'
@@ -59,10 +60,12 @@ export async function createNode(init: NodeInit): Promise<Libp2p<{ ping: Ping }>
     transports: [budgetedTcp(init.budget, init.hosts, socketsPerAddress), overRelays(init.reach)],
     connectionEncrypters: [noise({ crypto: noiseCrypto })],
     streamMuxers: [
-      yamux({
-        maxInboundStreams: NETWORK.inboundStreamsPerConnectionMax,
-        streamOptions: { maxStreamWindowSize: NETWORK.windowBytesMax, maxReadBufferLength: NETWORK.readBufferBytesMax },
-      }),
+      guardNewStreams(
+        yamux({
+          maxInboundStreams: NETWORK.inboundStreamsPerConnectionMax,
+          streamOptions: { maxStreamWindowSize: NETWORK.windowBytesMax, maxReadBufferLength: NETWORK.readBufferBytesMax },
+        }),
+      ),
     ],
     connectionGater: init.gater.hooks,
     // Its ping waits behind a window of blocks and would end every slow upload; sessions watch their own liveness.

@@ -39,7 +39,7 @@ export class OwnHosts {
     clearInterval(this.#timer)
   }
 
-  /** Calls `listener` whenever sockets are about to end because of another address. */
+  /** Calls `listener` whenever sockets end because of another address, before their owners hear of it. */
   onMoved(listener: () => void): void {
     this.#listeners.add(listener)
   }
@@ -57,8 +57,9 @@ export class OwnHosts {
     const lost = [...this.#sockets].filter(({ localAddress }) => localAddress !== undefined && !hosts.has(plainHost(localAddress)))
     if (lost.length === 0) return
     this.#parts.log.info('this computer has another address', { connections: lost.length })
-    for (const listener of this.#listeners) listener()
     for (const socket of lost) socket.destroy(new Error('the address that this connection came from is gone'))
+    // What goes over them hears of it only after this.
+    for (const listener of this.#listeners) listener()
   }
 }
 

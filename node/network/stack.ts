@@ -162,7 +162,7 @@ export async function createStack(options: StackOptions): Promise<Stack> {
   const own = new OwnAddresses({ node, datastore, log })
   hosts.onMoved(() => {
     own.moved()
-    reach.moved()
+    setImmediate(() => reach.moved()) // when the connections are closed
   })
   hosts.start()
   return new NodeStack({ node, limits, plan, dhts, budget, gater, known, own, hosts, neighbours, entrances, reach, log })

@@ -143,7 +143,7 @@ async function withinTime<T>(work: Promise<T>): Promise<T> {
 /** Asked without a process for each look, which would weigh more than what is looked at. */
 async function apiOf(stage: Stage, name: string): Promise<ShoalApi> {
   const api = await connectControl(stage.node(name).started.socket)
-  if (api === null) throw new Error(`the node on ${name} does not answer`)
+  if (api === null) throw new Error(`the node on ${name} does not answer: ${stage.node(name).log.slice(-2_000)}`)
   return api
 }
 

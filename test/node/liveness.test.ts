@@ -155,7 +155,7 @@ describe('addresses of this computer', () => {
     socket('::ffff:91.7.0.2')
     const others = [socket('127.0.0.1'), socket('fe80::1%eth0'), socket(undefined)]
     becomes('127.0.0.1', 'fe80::1', '91.8.0.2')
-    expect(events).toEqual(['moved', 'closed 91.7.0.2', 'closed ::ffff:91.7.0.2'])
+    expect(events).toEqual(['closed 91.7.0.2', 'closed ::ffff:91.7.0.2', 'moved'])
     expect(others.map(({ ended }) => ended)).toEqual([undefined, undefined, undefined])
   })
 
@@ -167,7 +167,7 @@ describe('addresses of this computer', () => {
     expect(events).toEqual([])
     becomes('127.0.0.1')
     becomes('127.0.0.1', '91.8.0.2')
-    expect(events).toEqual(['moved', 'closed 91.7.0.2'])
+    expect(events).toEqual(['closed 91.7.0.2', 'moved'])
   })
 
   it('that are added tell nobody of a move', () => {
