@@ -42,7 +42,7 @@ export const REACH = {
 /** Connections that lead nowhere any more, though nobody said so: a router forgot them, a line is dead, the other computer sleeps. */
 export const LIVENESS = {
   /** Something is wanted from a peer, and not a byte came for so long: it is asked whether it is there. */
-  silentMs: 5_000,
+  silentMs: 4_000,
   /** From the question to the first byte of anything. TCP itself is at its fourth try by then. */
   answerMs: 4_000,
   questionsAtOnceMax: 16,

@@ -17,7 +17,7 @@ export interface Contact {
   /** Forgotten; kept in mind until `readyMs` only so that nobody brings it back. */
   isBarred: boolean
   isDialling: boolean
-  /** We moved while it was a neighbour: until then it is dialled, whoever wanted something. */
+  /** We moved while it was a neighbour: until then it is dialled whenever it is lost, whoever wanted something. */
   missedUntilMs: number
   neighbour: Neighbour | null
 }

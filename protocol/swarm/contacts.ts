@@ -251,7 +251,6 @@ export class Contacts {
       this.#contacts.set(peer, contact)
     }
     contact.isBarred = false
-    contact.missedUntilMs = 0
     if (direction === 'outbound') this.#endDial(contact)
     contact.addresses = this.#merge(addresses, contact.addresses)
     contact.neighbour ??= this.#neighbours.add(peer, now)

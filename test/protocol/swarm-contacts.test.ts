@@ -143,15 +143,17 @@ describe('contacts: whom to dial', () => {
     expect(dials(tick, 200_000)).toEqual([])
   })
 
-  it('misses nobody who came back by itself', () => {
-    const { contacts, feed, dials } = book()
+  it('misses nobody who came back, unless it goes again at once, as one that takes the old session for the better one', () => {
+    const { contacts, feed, dials } = book({}, () => 0.9999999)
     feed(joined('a', at('a'), 'inbound'), 0)
     feed({ type: 'moved' }, 0)
     feed(left('a', false), 100)
-    feed(joined('a', at('a'), 'inbound'), 200)
-    expect(contacts.isMissing(300)).toBe(false)
-    feed(left('a', false), 400)
-    expect(dials(tick, 5_000)).toEqual([])
+    expect(dials(tick, 1_100)).toEqual(['a'])
+    feed(joined('a'), 1_200)
+    expect([contacts.isMissing(1_300), dials(tick, 10_000)]).toEqual([false, []])
+    feed(left('a', false), 10_000)
+    expect(contacts.isMissing(10_000)).toBe(true)
+    expect(dials(tick, 12_000)).toEqual(['a'])
   })
 
   it('leaves a peer alone for five minutes that does not know the share, unless the user names it again', () => {
