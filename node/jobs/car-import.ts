@@ -7,7 +7,7 @@
  */
 import { type CarPlace, type CarSection, carBytesMax, carOrder } from '../../protocol/car.ts'
 import { DAG_PB, formatCid, RAW, type ShareCid } from '../../protocol/cid.ts'
-import { ShareDag } from '../../protocol/dag.ts'
+import { leafBytes, ShareDag } from '../../protocol/dag.ts'
 import { assert, EXIT, FormatError } from '../../protocol/errors.ts'
 import { CAR } from '../../protocol/limits.ts'
 import { JobError, type OnEvent } from '../control/api.ts'
@@ -138,7 +138,10 @@ class Intake {
     }
     const bytes = await this.#next(formatCid(RAW, digest), `block ${place.index}`)
     if (bytes === null) return
-    await dag.checkLeaf(place.index, bytes)
+    const expected = leafBytes(dag.shape, place.index)
+    if (bytes.length !== expected) {
+      throw new FormatError('D3', `block ${place.index} has ${bytes.length} bytes, its tree says ${expected}`)
+    }
     await this.#store(digest, bytes)
   }
 
