@@ -74,6 +74,8 @@ function needOf(call: SessionCall): Need {
   if (
     call.verb === 'id' ||
     call.verb === 'export' ||
+    call.verb === 'export-car' ||
+    call.verb === 'import-car' ||
     call.verb === 'unseed' ||
     call.verb === 'gc' ||
     (call.verb === 'ls' && call.link === null)

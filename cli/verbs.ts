@@ -26,6 +26,7 @@ import { cidOf, readLink } from './link-source.ts'
 import type { VerbCall } from './program.ts'
 import { reachFields } from './reach.ts'
 import type { Report } from './report.ts'
+import { runExportCar, runImportCar } from './transfer/car.ts'
 import { runExport } from './transfer/verbs.ts'
 
 /** What a verb runs with. */
@@ -51,6 +52,8 @@ export async function runVerb(call: SessionCall, at: Setting): Promise<number> {
   if (call.verb === 'limits') return await limits(call, at)
   if (call.verb === 'log-level') return await logLevel(call, at)
   if (call.verb === 'export') return await runExport(call, at)
+  if (call.verb === 'export-car') return await runExportCar(call, at)
+  if (call.verb === 'import-car') return await runImportCar(call, at)
   if (call.verb === 'metrics') return await metrics(at)
   if (call.verb === 'status') return await status(call, at)
   return await inspect(call.verb, at)

@@ -23,6 +23,8 @@ import { Figures } from './figures.ts'
 import { tuneHeap } from './heap.ts'
 import { bundleOf } from './home-bundle.ts'
 import { openHttp } from './http-access.ts'
+import { exportCarJob } from './jobs/car-export.ts'
+import { importCarJob } from './jobs/car-import.ts'
 import { catJob, listJob } from './jobs/cat.ts'
 import { Damage } from './jobs/damage.ts'
 import { DiskCache } from './jobs/disk-cache.ts'
@@ -54,7 +56,7 @@ import { assertHomeIsKnown, migrateHome } from './storage/home-version.ts'
 import { PinFiles, withPinFiles } from './storage/pin-files.ts'
 import { openOrRebuildRecords } from './storage/records-rebuild.ts'
 import { SourceStore } from './storage/source-store.ts'
-import { peerSummaries, shareSummary } from './summaries.ts'
+import { faultyFiles, peerSummaries, shareSummary } from './summaries.ts'
 
 export interface ShoalNode {
   api: ShoalApi
@@ -245,18 +247,10 @@ async function openStorage(config: Config, log: Log, hit: Hit, undo: (() => Prom
 }
 
 async function openStack(config: Config, parts: StorageParts, log: Log, hit: Hit, socketsMax: number | null): Promise<Stack> {
+  const { network, listen, bootstrap, ipfsDht, mdns, portMapping, groupPrivate } = config
   return await createStack({
-    identity: parts.identity,
-    network: config.network,
-    listen: config.listen,
-    bootstrap: config.bootstrap,
-    mdns: config.mdns,
-    portMapping: config.portMapping,
-    datastore: parts.records.datastore(),
-    log,
-    groupPrivate: config.groupPrivate,
-    socketsMax,
-    hit,
+    ...{ network, listen, bootstrap, ipfsDht, mdns, portMapping, groupPrivate },
+    ...{ identity: parts.identity, datastore: parts.records.datastore(), log, socketsMax, hit },
   })
 }
 
@@ -363,9 +357,12 @@ class RunningNode implements ShoalNode {
       list: (request, onEvent, signal) => this.#stream('list', signal, (inner) => listJob(env, request, onEvent, inner)),
       unseed: (request, signal) =>
         this.#job('unseed', signal, async (inner) => {
-          await Promise.all([this.#resumed.release(request.cid), this.#unfinished.release(request.cid)])
+          await this.#release(request.cid)
           return await unseedJob(env, request.cid, inner)
         }),
+      exportCar: (request, onEvent, signal) => this.#job('exportCar', signal, (inner) => exportCarJob(env, request, onEvent, inner)),
+      importCar: (request, onEvent, signal) =>
+        this.#job('importCar', signal, (inner) => importCarJob(env, request, (cid) => this.#release(cid), onEvent, inner)),
       gc: (request, onEvent, signal) => this.#job('gc', signal, (inner) => gcJob(env, request, onEvent, inner)),
       verify: (request, onEvent, signal) => this.#job('verify', signal, (inner) => verifyJob(env, request, onEvent, inner)),
       shares: async () =>
@@ -394,6 +391,11 @@ class RunningNode implements ShoalNode {
         return Promise.resolve()
       },
     }
+  }
+
+  /** Stops what goes on by itself with a share. */
+  async #release(cid: string): Promise<void> {
+    await Promise.all([this.#resumed.release(cid), this.#unfinished.release(cid)])
   }
 
   async #job<T>(verb: string, signal: AbortSignal, run: (signal: AbortSignal) => Promise<T>): Promise<T> {
@@ -468,7 +470,7 @@ class RunningNode implements ShoalNode {
       shares: kept.length,
       cached: cache.use(),
       unfinished: { running, waiting: unfinished.length - running, gets: await this.#unfinished.list() },
-      faultyFiles: this.#faultyFiles(),
+      faultyFiles: faultyFiles(this.#env),
       blocks: this.#env.blocks.count,
       connections: this.#stack?.connections().length ?? 0,
       swarmPeers: links.length,
@@ -486,12 +488,6 @@ class RunningNode implements ShoalNode {
       stopping: this.#stopping !== null,
       keeping: this.#upkeep.status(),
     }
-  }
-
-  #faultyFiles(): StatusResult['faultyFiles'] {
-    const { count, first } = this.#env.sources.faults()
-    const isOwn = (cid: string): boolean => this.#env.host.holding(cid)?.record?.role === 'owner'
-    return { count, first: first.map((file) => ({ ...file, isOwn: isOwn(file.cid) })) }
   }
 }
 

@@ -18,6 +18,8 @@ export interface Settings {
   listen: string[]
   /** Multiaddrs, ending in /p2p/ID, of the peers that a node asks first. */
   bootstrap: string[]
+  /** A network of its own meets on the IPFS DHT of its bootstrap peers, too; the public one always meets on the public IPFS DHT. */
+  ipfsDht: boolean
   mdns: boolean
   /** Ask the router to pass a port on to this node. */
   portMapping: boolean
@@ -86,6 +88,7 @@ export const DEFAULTS: Readonly<Settings> = Object.freeze({
   // Any free port, on every address. Whoever forwards a port sets a fixed one.
   listen: ['/ip4/0.0.0.0/tcp/0', '/ip6/::/tcp/0'],
   bootstrap: [],
+  ipfsDht: false,
   mdns: true,
   portMapping: true,
   pex: true,
@@ -189,6 +192,7 @@ const CHECKS: Record<SettingName, Check> = {
   ),
   listen: addresses(() => true, 'multiaddrs like "/ip4/0.0.0.0/tcp/4801"'),
   bootstrap: addresses(isPeerAddress, 'multiaddrs that end in /p2p/ and a peer id'),
+  ipfsDht: flag,
   mdns: flag,
   portMapping: flag,
   pex: flag,

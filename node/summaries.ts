@@ -1,5 +1,5 @@
 /** What a node says of its shares and of its peers: one line of `ls`, one of `peers`. */
-import type { PeerSummary, ShareSummary } from './control/api.ts'
+import type { PeerSummary, ShareSummary, StatusResult } from './control/api.ts'
 import type { JobEnvironment } from './jobs/environment.ts'
 import type { SwarmHost } from './jobs/swarm-host.ts'
 import type { Stack } from './network/stack.ts'
@@ -28,6 +28,13 @@ export function shareSummary(env: JobEnvironment, isServed: boolean, record: Sha
     keepUntilMs: env.keeping.of(record.cid).keepUntilMs,
     cachedBytes: env.keeping.isPinned(record.cid) ? null : env.keeping.of(record.cid).cachedBytes,
   }
+}
+
+/** The files of shares in place that are not as they were. */
+export function faultyFiles({ sources, host }: JobEnvironment): StatusResult['faultyFiles'] {
+  const { count, first } = sources.faults()
+  const isOwn = (cid: string): boolean => host.holding(cid)?.record?.role === 'owner'
+  return { count, first: first.map((file) => ({ ...file, isOwn: isOwn(file.cid) })) }
 }
 
 /** Every connected peer, with the shares that it has a session for. */

@@ -108,6 +108,11 @@ export class ShareDag {
     return dag
   }
 
+  /** Bytes of all blocks together, nodes and leaves. */
+  get treeBytes(): number {
+    return this.#sizes[this.shape.depth]!.last.treeBytes
+  }
+
   /** Inner nodes not yet accepted. */
   get missingNodes(): number {
     return this.#missing

@@ -51,6 +51,9 @@ export const FORMAT_CODES = {
   P1: { exit: EXIT.damagedShare, says: 'damaged share: it holds a file name that is not allowed' },
   P2: { exit: EXIT.damagedShare, says: 'damaged share: two of its paths collide' },
   P3: { exit: EXIT.damagedShare, says: 'this share holds a name that this system cannot store' },
+  C1: { exit: EXIT.badInput, says: 'this is not the CAR file of one share' },
+  C2: { exit: EXIT.badInput, says: 'this CAR file is damaged or cut off, or holds what no share has' },
+  C3: { exit: EXIT.badInput, says: 'this CAR file does not hold one whole share in order' },
 } as const
 
 export type FormatCode = keyof typeof FORMAT_CODES

@@ -1,6 +1,17 @@
 /**
  * The public names of the package "shoal/protocol": the share format, with no input or output of its own.
  */
+export {
+  CAR_HEAD_BYTES_MAX,
+  type CarPlace,
+  type CarSection,
+  carBytesMax,
+  carOrder,
+  decodeCarHeader,
+  decodeCarSection,
+  encodeCarHeader,
+  encodeCarSection,
+} from './car.ts'
 export { DAG_PB, formatCid, multihashOf, parseCid, RAW, rendezvousDigest, type ShareCid } from './cid.ts'
 export { buildDag, type DagShape, leafBytes, nodeCount, ROOT_LEVEL, ShareDag, shapeOf } from './dag.ts'
 export type { Entry, Extent } from './entry.ts'

@@ -39,6 +39,17 @@ export const REACH = {
   upgradeMs: 2_000,
 } as const
 
+/** Connections that lead nowhere any more, though nobody said so: a router forgot them, a line is dead, the other computer sleeps. */
+export const LIVENESS = {
+  /** Something is wanted from a peer, and not a byte came for so long: it is asked whether it is there. */
+  silentMs: 4_000,
+  /** From the question to the first byte of anything. TCP itself is at its fourth try by then. */
+  answerMs: 4_000,
+  questionsAtOnceMax: 16,
+  /** The addresses of this computer are looked at so often. */
+  hostsLookMs: 2_000,
+} as const
+
 /** Dialling others back, so that they know who can reach them. */
 export const CHECKING = {
   perMinuteMax: 30,

@@ -4,7 +4,7 @@
  * One module, so that a reader can check that each queue, wait, map and message has an upper bound. Constants of the format itself
  * (block size, widths) stand in the first group and are fixed by protocol/README.md; the others may be tuned.
  */
-export { CHECKING, MAPPING, REACH, RELAY } from './limits-reach.ts'
+export { CHECKING, LIVENESS, MAPPING, REACH, RELAY } from './limits-reach.ts'
 export { SOURCES } from './limits-sources.ts'
 
 const KIB = 1024
@@ -227,11 +227,16 @@ export const CONTACTS = {
   /** The DHT is asked when fewer are connected or untried, until enough are connected. */
   contactsFew: 10,
   neighboursEnough: 20,
-  /** A peer that gave us blocks and went, as for a restart: 1, 2, 4 … 60 s. */
+  /** A peer that gave us blocks and went, as for a restart, a dead line or a sleep: 1, 2, 4 … 8 s. With the longest dial that is still
+   *  within 15 s of its return. */
   redialMinMs: 1_000,
-  redialMaxMs: 60_000,
-  /** Some half an hour. */
-  redialsMax: 32,
+  redialMaxMs: 8_000,
+  /** Half an hour, an hour where each dial takes its time. */
+  redialsMax: 226,
+  /** One that the user named and that never answered: 1, 2, 4 … 60 s. */
+  givenMaxMs: 60_000,
+  /** This computer has another address: neighbours that lose us cannot know it, so they are dialled for so long, whoever wanted something. */
+  movedMs: 30_000,
   strangerRetryMs: 30_000,
   strangerTriesMax: 3,
   /** How long a peer is left alone that does not know the share, or failed too often. */
@@ -355,6 +360,14 @@ export const BUNDLE = {
   bytesMax: 48 * MIB,
   /** The same with what encryption adds. */
   fileBytesMax: 49 * MIB,
+} as const
+
+/** CAR files: `export --car` and `import --car`. */
+export const CAR = {
+  /** That of a share has 58 bytes; of a longer one no more is looked at. */
+  headerBytesMax: 4 * KIB,
+  /** Read ahead of the writer, or written behind the reader. */
+  blocksAtOnceMax: 4,
 } as const
 
 /** What the node counts for its metrics. */

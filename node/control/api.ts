@@ -6,6 +6,7 @@
  */
 import { EXIT, FORMAT_CODES } from '../../protocol/errors.ts'
 import type { LogLevel } from '../log.ts'
+import type { CarExportRequest, CarExportResult, CarImportRequest, CarImportResult } from './api-car.ts'
 import type { FaultyFile, ReplacedShare, UnfinishedGet } from './api-shares.ts'
 import type { HomeBundle } from './bundle.ts'
 import type { ReachResult } from './reach-result.ts'
@@ -427,6 +428,8 @@ export interface ShoalApi {
   logLevel(request: LogLevelRequest, signal: AbortSignal): Promise<LogLevelResult>
   /** Everything that makes this home what it is, but its blocks. Holds keys. */
   exportHome(signal: AbortSignal): Promise<HomeBundle>
+  exportCar(request: CarExportRequest, onEvent: OnEvent, signal: AbortSignal): Promise<CarExportResult>
+  importCar(request: CarImportRequest, onEvent: OnEvent, signal: AbortSignal): Promise<CarImportResult>
   /** The node's figures as Prometheus reads them. */
   metrics(signal: AbortSignal): Promise<string>
 }

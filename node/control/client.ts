@@ -26,6 +26,7 @@ import {
   VERSION,
   type VerifyResult,
 } from './api.ts'
+import type { CarExportResult, CarImportResult } from './api-car.ts'
 import type { HomeBundle } from './bundle.ts'
 import { ERROR_TRAILER, pathOf, VERSION_HEADER, type WireError } from './routes.ts'
 import { isAnswered, isSocketFolderThere } from './socket-folder.ts'
@@ -61,6 +62,12 @@ class ControlClient implements ShoalApi {
   identity: ShoalApi['identity'] = async (signal) => (await this.#call('identity', {}, signal)) as IdentityResult
 
   logLevel: ShoalApi['logLevel'] = async (body, signal) => (await this.#call('logLevel', body, signal)) as LogLevelResult
+
+  exportCar: ShoalApi['exportCar'] = async (body, onEvent, signal) =>
+    (await this.#job('exportCar', body, onEvent, signal)) as CarExportResult
+
+  importCar: ShoalApi['importCar'] = async (body, onEvent, signal) =>
+    (await this.#job('importCar', body, onEvent, signal)) as CarImportResult
 
   exportHome: ShoalApi['exportHome'] = async (signal) => (await this.#call('exportHome', {}, signal)) as HomeBundle
 

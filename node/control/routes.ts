@@ -29,6 +29,7 @@ import {
   type UnseedRequest,
   type VerifyRequest,
 } from './api.ts'
+import type { CarExportRequest, CarImportRequest } from './api-car.ts'
 
 export type Route =
   | { kind: 'call'; run(api: ShoalApi, body: unknown, signal: AbortSignal): Promise<unknown> }
@@ -123,6 +124,8 @@ const parseVerify = request<VerifyRequest>({ cids: texts, repair: flag, wait: fl
 const parseList = request<ListRequest>({ link: text, path: textOrNull, wait: flag, peers: texts })
 const parseLimits = request<LimitsRequest>({ set: settings, reset: flag, save: flag })
 const parseLogLevel = request<LogLevelRequest>({ level: levelOrSame })
+const parseCarExport = request<CarExportRequest>({ cid: text, file: text, force: flag })
+const parseCarImport = request<CarImportRequest>({ file: text })
 const parseNothing = request<Record<never, never>>({})
 
 const call = (run: (api: ShoalApi, signal: AbortSignal) => Promise<unknown>): Route => ({
@@ -152,6 +155,8 @@ export const ROUTES: Record<keyof ShoalApi, Route> = {
   stop: call((api, signal) => api.stop(signal)),
   logLevel: { kind: 'call', run: async (api, body, signal) => await api.logLevel(parseLogLevel(body), signal) },
   exportHome: call((api, signal) => api.exportHome(signal)),
+  exportCar: { kind: 'job', run: async (api, body, onEvent, signal) => await api.exportCar(parseCarExport(body), onEvent, signal) },
+  importCar: { kind: 'job', run: async (api, body, onEvent, signal) => await api.importCar(parseCarImport(body), onEvent, signal) },
   metrics: { kind: 'text', contentType: 'text/plain; version=0.0.4; charset=utf-8', run: async (api, signal) => await api.metrics(signal) },
 }
 

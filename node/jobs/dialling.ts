@@ -59,6 +59,7 @@ export class Dialling {
   /** Blocks that have come, and since when no more have. */
   #came = { blocks: 0, atMs: 0 }
   #timer: NodeJS.Timeout | undefined
+  #settling: NodeJS.Timeout | undefined
   /** Aborts when the share is let go of: a dial that came late would push the link of the next job aside. */
   readonly #ended = new AbortController()
 
@@ -85,6 +86,18 @@ export class Dialling {
     if (peerId === this.#parts.stack.peerId) return
     if (source === 'given') this.#parts.stack.trustAddresses({ peerId, addresses })
     this.#feed({ type: 'found', peer: peerId, addresses, source })
+  }
+
+  /** This computer has another address: who loses us now is dialled, and the share stays open for that. */
+  moved(): void {
+    this.#feed({ type: 'moved' })
+    clearTimeout(this.#settling)
+    this.#settling = setTimeout(() => this.#parts.onIdle(), CONTACTS.movedMs).unref()
+  }
+
+  /** Whether a neighbour was lost that cannot know where we are. */
+  get isMissing(): boolean {
+    return this.#machine.isMissing(this.#parts.now())
   }
 
   want(isWanting: boolean): void {
@@ -165,6 +178,7 @@ export class Dialling {
   stop(): void {
     this.#ended.abort(new Error('the share was let go of'))
     clearTimeout(this.#timer)
+    clearTimeout(this.#settling)
   }
 
   /** Where others may dial a neighbour. */

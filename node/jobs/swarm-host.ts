@@ -28,6 +28,7 @@ import { HostMemory } from './host-memory.ts'
 import type { HostParts } from './host-parts.ts'
 import { keepConnected } from './keep-connected.ts'
 import { LiveShare, type LiveShareParts } from './live-share.ts'
+import { Liveness } from './liveness.ts'
 import { NOBODY } from './nobody.ts'
 import { type Rate, Rates, SAMPLE_MS } from './rates.ts'
 import { Remembered } from './remembered.ts'
@@ -48,6 +49,7 @@ export class SwarmHost {
   readonly #remembered: Remembered
   readonly #sampler: NodeJS.Timeout
   readonly #holdingBack: HoldingBack
+  readonly #liveness: Liveness
   readonly memory: HostMemory
   readonly #stopped = new AbortController()
   readonly #ended = { bytesIn: 0, bytesOut: 0 }
@@ -81,6 +83,10 @@ export class SwarmHost {
       groupPrivate: parts.groupPrivate,
       isExempt: this.#holdingBack.isExempt,
     })
+    this.#liveness = new Liveness({
+      ...{ now: this.now, log: parts.log, track: (task: Promise<void>) => this.#track(task) },
+      endDead: (peerId, isHeard) => parts.stack?.endDead(peerId, isHeard) ?? Promise.resolve(0),
+    })
     this.memory = new HostMemory(this.#uploads, this.#budget)
   }
 
@@ -99,6 +105,9 @@ export class SwarmHost {
     }
     if (this.#parts.stack === null) return
     this.#parts.stack.onAddressesChanged(() => this.#announcing.readdress())
+    this.#parts.stack.onMoved(() => {
+      for (const { dialling } of this.#holdings.values()) dialling?.moved()
+    })
     this.#parts.stack.onListens((peerId) => {
       for (const { dialling } of this.#holdings.values()) dialling?.listens(peerId)
     })
@@ -263,6 +272,7 @@ export class SwarmHost {
   #linkInit(stack: Stack, frames: FrameStream, remote: Remote): LinkInit {
     const { pool, limiter, pex, hit } = this.#parts
     const isLan = isLocalNetwork(remote.address)
+    this.#liveness.follow(remote, frames)
     return {
       ...{
         frames,
@@ -333,7 +343,8 @@ export class SwarmHost {
     for (;;) {
       const other = live.linkOf(peerId)
       if (other !== undefined) {
-        if (!replaces(link, other, this.#parts.stack?.peerIdBytes ?? new Uint8Array(0))) return null
+        const silentMs = this.#liveness.silentMs(other.remote)
+        if (!replaces(link, other, this.#parts.stack?.peerIdBytes ?? new Uint8Array(0), silentMs)) return null
         await other.goodbye(0)
       } else if (live.links.length >= SWARM.peersPerShareMax || (live.isWanting && isCrowded(link, live.links))) {
         // Two that have everything have nothing to say to each other.
@@ -383,6 +394,8 @@ export class SwarmHost {
 
   /** Looks at how fast links are, and who is worth remembering. */
   #sample(): void {
+    const waiting = [...this.#holdings.values()].flatMap(({ live }) => (live?.isWanting === true ? live.links : []))
+    this.#liveness.look(waiting.map(({ remote }) => remote))
     for (const { cid, record, live, dialling } of this.#holdings.values()) {
       if (live === null || live.links.length === 0) continue
       this.#rates.sample(live.links, this.now())
@@ -446,6 +459,7 @@ export class SwarmHost {
   #dropUnused(holding: Holding): void {
     if (holding.holders > 0) return
     if (holding.record !== null && (holding.linking > 0 || (holding.live?.links.length ?? 0) > 0)) return
+    if (holding.record !== null && holding.dialling?.isMissing === true) return
     this.#closeLive(holding)
     if (holding.record !== null || holding.loading !== null || this.#holdings.get(holding.cid.text) !== holding) return
     this.#announcing.remove(holding)

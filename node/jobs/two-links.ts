@@ -1,9 +1,16 @@
 /** Two streams between the same two peers about the same share: which of them stays. */
 import type { PeerLink } from '../network/peer-link.ts'
 
-/** Whether `link` takes the place of `other`: the one that the smaller peer id opened stays, and both sides decide alike. */
-export function replaces(link: PeerLink, other: PeerLink, self: Uint8Array): boolean {
+/** Who opens a second one has lost the first, unless both were opened at the same time: then bytes have come over it just now. */
+const SILENT_MS = 3_000
+
+/**
+ * Whether `link` takes the place of `other`: the one that the smaller peer id opened stays, and both sides decide alike. One over which
+ * nothing came for a while gives way: its owner has another address, or lost it without our hearing of it.
+ */
+export function replaces(link: PeerLink, other: PeerLink, self: Uint8Array, silentMs: number): boolean {
   if (link.remote.direction === other.remote.direction) return true // the old one is dead, and its owner knows
+  if (silentMs >= SILENT_MS) return true
   const weAreSmaller = Buffer.compare(self, link.remote.peerIdBytes) < 0
   return (link.remote.direction === 'outbound') === weAreSmaller
 }

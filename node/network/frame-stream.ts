@@ -37,6 +37,8 @@ export class FrameStream {
   #bufferBytesMax: () => number
   readonly #chunks = new ChunkQueue()
   #failure: Error | undefined
+  /** When bytes came for the last time, on the monotonic clock; at first when the stream was taken. */
+  arrivedMs = performance.now()
   #ended = false
   /** The peer itself ended its direction. A connection that breaks off, as when its process dies, ends a stream without it. */
   #isFinished = false
@@ -149,6 +151,7 @@ export class FrameStream {
 
   #onBytes(bytes: Uint8Array | Uint8ArrayList): void {
     if (this.#failure !== undefined) return
+    this.arrivedMs = performance.now()
     this.#chunks.append(bytes)
     const unread = this.#chunks.byteLength
     const limit = this.#bufferBytesMax()

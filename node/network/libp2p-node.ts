@@ -22,7 +22,9 @@ import { nearestFirst } from './dial-order.ts'
 import { FairReads, type ReadableSocket } from './fair-reads.ts'
 import type { Gater } from './gater.ts'
 import { NetworkError } from './network-error.ts'
+import { guardNewStreams } from './new-streams.ts'
 import { noiseCrypto } from './noise-crypto.ts'
+import type { OwnHosts, OwnSocket } from './own-hosts.ts'
 import type { NetworkPlan } from './plan.ts'
 import type { Reachability } from './reach/reachability.ts'
 import type { Reservations } from './reach/relay-finder.ts'
@@ -38,6 +40,7 @@ export interface NodeInit {
   dhts: DhtSet
   limits: ConnectionLimits
   reach: Reachability
+  hosts: OwnHosts
   /** Over all addresses to listen on; null: as many as come. */
   socketsMax: number | null
 }
@@ -54,13 +57,15 @@ export async function createNode(init: NodeInit): Promise<Libp2p<{ ping: Ping }>
     nodeInfo: { userAgent: 'shoal' },
     datastore: init.datastore,
     addresses: { listen: init.listen },
-    transports: [budgetedTcp(init.budget, socketsPerAddress), overRelays(init.reach)],
+    transports: [budgetedTcp(init.budget, init.hosts, socketsPerAddress), overRelays(init.reach)],
     connectionEncrypters: [noise({ crypto: noiseCrypto })],
     streamMuxers: [
-      yamux({
-        maxInboundStreams: NETWORK.inboundStreamsPerConnectionMax,
-        streamOptions: { maxStreamWindowSize: NETWORK.windowBytesMax, maxReadBufferLength: NETWORK.readBufferBytesMax },
-      }),
+      guardNewStreams(
+        yamux({
+          maxInboundStreams: NETWORK.inboundStreamsPerConnectionMax,
+          streamOptions: { maxStreamWindowSize: NETWORK.windowBytesMax, maxReadBufferLength: NETWORK.readBufferBytesMax },
+        }),
+      ),
     ],
     connectionGater: init.gater.hooks,
     // Its ping waits behind a window of blocks and would end every slow upload; sessions watch their own liveness.
@@ -128,11 +133,15 @@ function overRelays(reach: Reachability): ReturnType<typeof circuitRelayTranspor
   }
 }
 
-/** The upgrader, which is handed each new socket: from then on its reads are counted. */
-function watching(upgrader: Upgrader, reads: FairReads): Upgrader {
+type WatchedSocket = ReadableSocket & OwnSocket
+
+/** The upgrader, which is handed each new socket: from then on its reads are counted, and its own address is looked after. */
+function watching(upgrader: Upgrader, reads: FairReads, hosts: OwnHosts): Upgrader {
   const watch = (maConn: unknown): void => {
-    const { socket } = maConn as { socket?: ReadableSocket } // a public field of the transport's own connection; library-facts.test.ts holds it
-    if (socket !== undefined) reads.watch(socket)
+    const { socket } = maConn as { socket?: WatchedSocket } // a public field of the transport's own connection; library-facts.test.ts holds it
+    if (socket === undefined) return
+    reads.watch(socket)
+    hosts.watch(socket)
   }
   return new Proxy(upgrader, {
     get(target, name) {
@@ -148,18 +157,18 @@ function watching(upgrader: Upgrader, reads: FairReads): Upgrader {
 }
 
 /** TCP whose dials are counted where the socket is opened: once each, whoever asked. `socketsMax`: that come in on one address. */
-function budgetedTcp(budget: DialBudget, socketsMax: number | null): ReturnType<typeof tcp> {
+function budgetedTcp(budget: DialBudget, hosts: OwnHosts, socketsMax: number | null): ReturnType<typeof tcp> {
   return (components) => {
     const transport = tcp(socketsMax === null ? {} : { maxConnections: socketsMax })(components)
     const dial = transport.dial.bind(transport)
     const createListener = transport.createListener.bind(transport)
     const reads = new FairReads(NETWORK.readBytesPerTurn)
-    transport.createListener = (options) => createListener({ ...options, upgrader: watching(options.upgrader, reads) })
+    transport.createListener = (options) => createListener({ ...options, upgrader: watching(options.upgrader, reads, hosts) })
     transport.dial = async (address, options) => {
       const refusal = budget.refusal(address)
       if (refusal !== null) throw new NetworkError('BUDGET', refusal)
       budget.spend(address)
-      return dial(address, { ...options, upgrader: watching(options.upgrader, reads) })
+      return dial(address, { ...options, upgrader: watching(options.upgrader, reads, hosts) })
     }
     return transport
   }

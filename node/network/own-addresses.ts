@@ -29,6 +29,11 @@ export class OwnAddresses {
     this.#timer ??= setTimeout(() => void this.#compare(), 0)
   }
 
+  /** What was announced names an address that is gone: the next one that is of use from afar does not wait. */
+  moved(): void {
+    this.#hadFar = false
+  }
+
   stop(): void {
     this.#isStopped = true
     clearTimeout(this.#timer)

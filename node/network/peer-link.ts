@@ -492,7 +492,9 @@ export class PeerLink {
     this.#limiter?.creditChanged()
     this.#jobs.standAside()
     if (farewell === null) this.#stop.abort(new Error('session over'))
-    else this.#farewellTimer = setTimeout(() => this.#stop.abort(new Error('session over')), FAREWELL_MS)
+    const untilMs = (this.#writeSinceMs ?? performance.now()) + FAREWELL_MS // whoever takes nothing hears no last word
+    const leftMs = Math.max(1, untilMs - performance.now())
+    if (farewell !== null) this.#farewellTimer = setTimeout(() => this.#stop.abort(new Error('session over')), leftMs)
     this.#wake()
   }
 }

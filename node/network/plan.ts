@@ -31,12 +31,18 @@ export interface NetworkPlan {
 
 const NAME = /^[a-z0-9-]{1,32}$/
 
-/** The plan for a network: null is the default one. Throws NetworkError BAD_ADDRESS for a name that is not a-z, 0-9 and dashes. */
-export function networkPlan(network: string | null, bootstrap: readonly string[]): NetworkPlan {
+/** A rendezvous that others run: nobody there knows Shoal, and its servers have keys of any type. */
+const IPFS_DHT: DhtPlan = { name: 'ipfs', protocol: '/ipfs/kad/1.0.0', clientMode: true, addresses: 'public', isEd25519Only: false }
+
+/**
+ * The plan for a network: null is the default one. `ipfsDht`: one of its own that meets on the IPFS DHT of its bootstrap peers, too. Throws
+ * NetworkError BAD_ADDRESS for a name that is not a-z, 0-9 and dashes.
+ */
+export function networkPlan(network: string | null, bootstrap: readonly string[], ipfsDht = false): NetworkPlan {
   if (network === null) {
     return {
       dhts: [
-        { name: 'ipfs', protocol: '/ipfs/kad/1.0.0', clientMode: true, addresses: 'public', isEd25519Only: false },
+        IPFS_DHT,
         { name: 'shoal', protocol: '/shoal/kad/1.0.0', clientMode: null, addresses: 'public', isEd25519Only: true },
         { name: 'lan', protocol: '/shoal/lan/kad/1.0.0', clientMode: false, addresses: 'private', isEd25519Only: true },
       ],
@@ -48,13 +54,15 @@ export function networkPlan(network: string | null, bootstrap: readonly string[]
     }
   }
   if (!NAME.test(network)) throw new NetworkError('BAD_ADDRESS', `network name ${JSON.stringify(network)} is not 1 to 32 of a-z, 0-9 and -`)
+  const protocol = `/shoal/net/${network}/kad/1.0.0`
+  const own: DhtPlan = { name: 'net', protocol, clientMode: false, addresses: 'all', isEd25519Only: true }
   return {
-    dhts: [{ name: 'net', protocol: `/shoal/net/${network}/kad/1.0.0`, clientMode: false, addresses: 'all', isEd25519Only: true }],
+    dhts: ipfsDht ? [IPFS_DHT, own] : [own],
     swarmProtocol: `/shoal/net/${network}/swarm/1`,
     mdnsTag: `_shoal-${network}._udp.local`,
     bootstrap: [...bootstrap],
     anyAddress: true,
-    isEd25519Only: true,
+    isEd25519Only: !ipfsDht,
   }
 }
 

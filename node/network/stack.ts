@@ -9,13 +9,14 @@ import { peerIdFromPrivateKey, peerIdFromString } from '@libp2p/peer-id'
 import { type Multiaddr, multiaddr } from '@multiformats/multiaddr'
 import type { Datastore } from 'interface-datastore'
 import { type Hit, NO_HIT } from '../../protocol/limit-table.ts'
-import { NETWORK, WAITS, WIRE } from '../../protocol/limits.ts'
+import { LIVENESS, NETWORK, WAITS, WIRE } from '../../protocol/limits.ts'
 import type { Log } from '../log.ts'
 import { endpointOf, peerIn } from './addresses.ts'
 import { ConnectionLimits } from './connection-limits.ts'
 import { DhtSet, type FoundPeer } from './dht.ts'
 import { DialBudget } from './dial-budget.ts'
 import { isNear } from './dial-order.ts'
+import { endDead } from './echo.ts'
 import { FrameStream } from './frame-stream.ts'
 import { Gater } from './gater.ts'
 import { KnownPeers } from './known-peers.ts'
@@ -25,6 +26,7 @@ import { ownSubnets } from './local-network.ts'
 import { Neighbours } from './neighbours.ts'
 import { asError, asNetworkError, NetworkError } from './network-error.ts'
 import { OwnAddresses } from './own-addresses.ts'
+import { hostsOfThisComputer, OwnHosts } from './own-hosts.ts'
 import { dialableAddresses, mayPass } from './passing-on.ts'
 import { type NetworkPlan, networkPlan } from './plan.ts'
 import { Reachability, type ReachStatus } from './reach/reachability.ts'
@@ -40,6 +42,8 @@ export interface StackOptions {
   network: string | null
   listen: string[]
   bootstrap: string[]
+  /** A network of its own meets on the IPFS DHT of its bootstrap peers, too. Left out: no. */
+  ipfsDht?: boolean
   mdns: boolean
   /** Ask the router to pass a port on. Left out: no. */
   portMapping?: boolean
@@ -76,6 +80,10 @@ export interface Stack {
   dialableAddresses(peerId: string): string[]
   /** Calls `listener` when this node listens elsewhere than before, or than when it last ran. */
   onAddressesChanged(listener: () => void): void
+  /** Calls `listener` when this computer has another address, before the connections end that were made from the old one. */
+  onMoved(listener: () => void): void
+  /** Asks over every connection to a peer whether it is there, and ends those without an answer, unless `isHeard` by then; how many. */
+  endDead(peerId: string, isHeard: () => boolean): Promise<number>
   /** Calls `listener` whenever a connected peer has told where it listens. */
   onListens(listener: (peerId: string) => void): void
   /** Whether this address may be told to, or taken from, a peer at `seenAt`. */
@@ -113,7 +121,7 @@ export function peerIdOf(identity: Uint8Array): { text: string; bytes: Uint8Arra
 
 /** Starts a node. Throws NetworkError BAD_ADDRESS for an address that does not parse, PORT_TAKEN when none can be listened on. */
 export async function createStack(options: StackOptions): Promise<Stack> {
-  const plan = networkPlan(options.network, options.bootstrap)
+  const plan = networkPlan(options.network, options.bootstrap, options.ipfsDht)
   const { datastore, log, groupPrivate, hit = NO_HIT } = options
   const now = (): number => performance.now()
   const budget = new DialBudget({ now, groupPrivate, anyAddress: plan.anyAddress, ownSubnets, hit })
@@ -129,8 +137,9 @@ export async function createStack(options: StackOptions): Promise<Stack> {
   const reach = await Reachability.open({ swarmProtocol: plan.swarmProtocol, dhts, budget, log, hit, now, isLoopbackFar })
   gater.hooks.denyInboundRelayReservation = (peer) => reach.deniesReservation(peer)
   const { mdns, socketsMax = null } = options
+  const hosts = new OwnHosts({ hosts: hostsOfThisComputer, log })
   const listen = await withKeptPorts(options.listen, datastore, log)
-  const node = await createNode({ limits, privateKey, plan, listen, mdns, datastore, budget, gater, dhts, reach, socketsMax })
+  const node = await createNode({ limits, privateKey, plan, listen, mdns, datastore, budget, gater, dhts, reach, hosts, socketsMax })
   node.addEventListener('connection:open', ({ detail }) => {
     // A relay is found anew each time, and whoever asks to be dialled is not one that we looked for.
     const isOurs = detail.direction === 'outbound' && !reach.isCheck(detail.remotePeer)
@@ -151,7 +160,12 @@ export async function createStack(options: StackOptions): Promise<Stack> {
   await reach.start(node, (peer, signal) => node.services.ping.ping(peer, { signal }))
   if (options.portMapping === true) reach.mapPorts()
   const own = new OwnAddresses({ node, datastore, log })
-  return new NodeStack({ node, limits, plan, dhts, budget, gater, known, own, neighbours, entrances, reach, log })
+  hosts.onMoved(() => {
+    own.moved()
+    setImmediate(() => reach.moved()) // when the connections are closed
+  })
+  hosts.start()
+  return new NodeStack({ node, limits, plan, dhts, budget, gater, known, own, hosts, neighbours, entrances, reach, log })
 }
 
 interface Parts {
@@ -163,6 +177,7 @@ interface Parts {
   gater: Gater
   known: KnownPeers
   own: OwnAddresses
+  hosts: OwnHosts
   /** Null without mDNS. */
   neighbours: Neighbours | null
   entrances: Multiaddr[]
@@ -244,6 +259,15 @@ class NodeStack implements Stack {
 
   onAddressesChanged(listener: () => void): void {
     this.#parts.own.onChange(listener)
+  }
+
+  onMoved(listener: () => void): void {
+    this.#parts.hosts.onMoved(listener)
+  }
+
+  async endDead(peerId: string, isHeard: () => boolean): Promise<number> {
+    const deadline = AbortSignal.any([this.#stopping.signal, AbortSignal.timeout(LIVENESS.answerMs)])
+    return await endDead(this.#parts.node.getConnections(peerIdFromString(peerId)), deadline, isHeard)
   }
 
   onListens(listener: (peerId: string) => void): void {
@@ -333,6 +357,7 @@ class NodeStack implements Stack {
     this.#stopping.abort(new NetworkError('CLOSED', 'the network is stopping'))
     this.#parts.neighbours?.stop()
     this.#parts.own.stop()
+    this.#parts.hosts.stop()
     const late = Promise.withResolvers<void>()
     const timer = setTimeout(late.resolve, WAITS.stopMs)
     const stopNode = async (): Promise<void> => {

@@ -33,7 +33,8 @@ export async function moveInto(fs: FileSystem, from: string, to: string, force: 
   }
 }
 
-async function moveFile(fs: FileSystem, source: string, place: string, force: boolean): Promise<void> {
+/** Gives a finished file its name: only where nothing stands, or with `force` in place of a file. */
+export async function moveFile(fs: FileSystem, source: string, place: string, force: boolean): Promise<void> {
   if (force) {
     const found = await lookAt(fs, place)
     if (found !== null) assertKind(place, found, 'file')

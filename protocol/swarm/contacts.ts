@@ -6,9 +6,10 @@
  * whoever comes while `hasRoom` is false, and may ask with `refused` for what to tell it.
  */
 import { assert } from '../errors.ts'
+import { type Contact, type ContactSource, isHearsay, isKnown, isLasting, newContact, RANK, turnOf } from './contact.ts'
 import { type Contactable, type Neighbour, Neighbours, type NeighboursLimits } from './neighbours.ts'
 
-export type { Contactable }
+export type { Contactable, ContactSource }
 
 /** CONTACTS of the limits. */
 export interface ContactsLimits extends NeighboursLimits {
@@ -23,15 +24,14 @@ export interface ContactsLimits extends NeighboursLimits {
   redialMinMs: number
   redialMaxMs: number
   redialsMax: number
+  givenMaxMs: number
   strangerRetryMs: number
   strangerTriesMax: number
   barMs: number
   dropMs: number
   dropAfterMs: number
+  movedMs: number
 }
-
-/** Where we heard of a peer: the user, a link, the DHT, another peer, or an earlier run. */
-export type ContactSource = 'given' | 'hint' | 'dht' | 'exchange' | 'known'
 
 export type ContactsEvent =
   /** `teller` is the peer that told us, for source 'exchange'. */
@@ -50,6 +50,8 @@ export type ContactsEvent =
   | { type: 'dialFailed'; peer: string; isFinal: boolean }
   /** It came while we had no room: tell it of others before it goes. */
   | { type: 'refused'; peer: string }
+  /** We have another address: neighbours that lose us now cannot know it, and are dialled whether anything is wanted or not. */
+  | { type: 'moved' }
   | { type: 'tick' }
 
 export type ContactsAction =
@@ -60,21 +62,6 @@ export type ContactsAction =
   | { type: 'drop'; peer: string }
   /** For the announce machine: look in the DHT, or stop. `wantPeers` comes again when all neighbours are lost. */
   | { type: 'wantPeers' | 'enoughPeers' }
-
-interface Contact {
-  source: ContactSource
-  teller: string | null
-  /** One that worked first, then what was heard of last. */
-  addresses: string[]
-  isUseful: boolean
-  fails: number
-  /** Not dialled before. */
-  readyMs: number
-  /** Forgotten; kept in mind until `readyMs` only so that nobody brings it back. */
-  isBarred: boolean
-  isDialling: boolean
-  neighbour: Neighbour | null
-}
 
 /** The answer to most events. */
 const NOTHING: readonly ContactsAction[] = Object.freeze([])
@@ -91,6 +78,8 @@ export class Contacts {
   #dialling = 0
   #isWanting = false
   #isAsking = false
+  /** The latest of all contacts. */
+  #missedUntilMs = 0
   /** The last neighbour has gone: the DHT is asked again at once. */
   #isAlone = false
   #handledMs = 0
@@ -119,6 +108,13 @@ export class Contacts {
 
   get dialling(): number {
     return this.#dialling
+  }
+
+  /** Whether a neighbour was lost that cannot know where we are. */
+  isMissing(now: number): boolean {
+    if (now >= this.#missedUntilMs) return false
+    for (const { missedUntilMs, neighbour } of this.#contacts.values()) if (neighbour === null && now < missedUntilMs) return true
+    return false
   }
 
   /** Where we heard of a peer; null when we do not know it. */
@@ -171,6 +167,10 @@ export class Contacts {
       case 'stalled':
         this.#makeSeat(now)
         return false
+      case 'moved':
+        this.#missedUntilMs = now + this.#limits.movedMs
+        for (const contact of this.#contacts.values()) if (contact.neighbour !== null) contact.missedUntilMs = this.#missedUntilMs
+        return true
       case 'tick':
         return false
     }
@@ -289,14 +289,16 @@ export class Contacts {
   }
 
   #fail(contact: Contact, now: number): void {
-    const { redialMinMs, redialMaxMs, redialsMax, strangerRetryMs, strangerTriesMax, barMs } = this.#limits
+    const { redialMinMs, redialMaxMs, redialsMax, givenMaxMs, strangerRetryMs, strangerTriesMax, barMs } = this.#limits
     contact.fails++
-    if (!isLasting(contact) && contact.fails >= (contact.isUseful ? redialsMax : strangerTriesMax)) {
+    const isSeen = contact.isUseful || now < contact.missedUntilMs
+    if (!isLasting(contact) && contact.fails >= (isSeen ? redialsMax : strangerTriesMax)) {
       this.#bar(contact, now)
       return
     }
-    const isQuick = contact.isUseful || contact.source === 'given'
-    const waitMs = Math.min((isQuick ? redialMinMs : strangerRetryMs) * 2 ** Math.min(contact.fails - 1, 30), isQuick ? redialMaxMs : barMs)
+    const isQuick = isSeen || contact.source === 'given'
+    const mostMs = isSeen ? redialMaxMs : isQuick ? givenMaxMs : barMs
+    const waitMs = Math.min((isQuick ? redialMinMs : strangerRetryMs) * 2 ** Math.min(contact.fails - 1, 30), mostMs)
     contact.readyMs = now + waitMs * (0.75 + 0.25 * this.#random())
   }
 
@@ -347,7 +349,12 @@ export class Contacts {
 
   #mayDial(now: number): boolean {
     const { dialsAtOnceMax, neighboursWanted, neighboursMax } = this.#limits
-    if (!this.#isWanting || this.#dialling >= dialsAtOnceMax || this.#neighbours.size + this.#dialling >= neighboursMax) return false
+    if (
+      (!this.#isWanting && now >= this.#missedUntilMs) ||
+      this.#dialling >= dialsAtOnceMax ||
+      this.#neighbours.size + this.#dialling >= neighboursMax
+    )
+      return false
     return now < this.#stalledUntilMs || this.#neighbours.hopeful(now) + this.#dialling < neighboursWanted
   }
 
@@ -403,7 +410,7 @@ export class Contacts {
           continue
         }
       }
-      if (!isCandidate(contact)) continue
+      if (!this.#isCandidate(contact)) continue
       const turn = turnOf(contact)
       if (turn < bestTurn) alike = 0
       if (turn > bestTurn) continue
@@ -425,8 +432,14 @@ export class Contacts {
   /** When the first may be dialled; infinite when there is none. */
   #candidateMs(): number {
     let earliest = Number.POSITIVE_INFINITY
-    for (const contact of this.#contacts.values()) if (isCandidate(contact)) earliest = Math.min(earliest, contact.readyMs)
+    for (const contact of this.#contacts.values()) if (this.#isCandidate(contact)) earliest = Math.min(earliest, contact.readyMs)
     return earliest
+  }
+
+  /** May be dialled, once its time has come. */
+  #isCandidate(contact: Contact): boolean {
+    const { neighbour, isDialling, isBarred, readyMs, missedUntilMs } = contact
+    return neighbour === null && !isDialling && (!isBarred || isLasting(contact)) && (this.#isWanting || readyMs < missedUntilMs)
   }
 
   #ask(): void {
@@ -449,45 +462,3 @@ export class Contacts {
     this.#act({ type: 'wantPeers' })
   }
 }
-
-/** The lower, the dearer. */
-const RANK: Record<ContactSource, number> = { given: 0, hint: 1, known: 2, dht: 3, exchange: 4 }
-
-/** Fails after which one that we would rather have waits behind the untried ones. */
-const FAILS_IN_FRONT = 3
-
-/** Given, hints, useful and known ones, untried others, all the rest. */
-function turnOf({ source, isUseful, fails }: Contact): number {
-  const rank = Math.min(RANK[source], isUseful ? RANK.known : RANK.dht)
-  return fails >= (rank < RANK.dht ? FAILS_IN_FRONT : 1) ? RANK.exchange : rank
-}
-
-/** Somebody wants us to try those for as long as we look at all. */
-const isLasting = ({ source }: Contact): boolean => source === 'given' || source === 'hint'
-
-/** May be dialled, once its time has come. */
-const isCandidate = (contact: Contact): boolean =>
-  contact.neighbour === null && !contact.isDialling && (!contact.isBarred || isLasting(contact))
-
-/** Known by the word of another peer only. */
-const isHearsay = ({ source, isUseful, isDialling, neighbour }: Contact): boolean =>
-  source === 'exchange' && !isUseful && !isDialling && neighbour === null
-
-/** Whether all of it is known, and merging would change no order: what is heard of stands behind what worked first, as it was heard. */
-function isKnown(known: string[], heard: string[]): boolean {
-  let at = 1
-  for (const address of heard) if (address !== known[0] && address !== known[at++]) return false
-  return true
-}
-
-const newContact = (source: ContactSource, teller: string | null, addresses: string[], now: number): Contact => ({
-  source,
-  teller,
-  addresses,
-  isUseful: false,
-  fails: 0,
-  readyMs: now,
-  isBarred: false,
-  isDialling: false,
-  neighbour: null,
-})

@@ -127,6 +127,12 @@ export function fakeApi(override: Partial<ShoalApi> = {}): FakeApi {
     async logLevel({ level }) {
       return { level: level === 'same' ? 'info' : level }
     },
+    async exportCar({ cid, file }) {
+      return { cid, file, fileBytes: 2_097_288, blocks: 3 }
+    },
+    async importCar() {
+      return { cid: CID, wireBytes: 2_097_152, blockCount: 2, newBlocks: 2, reusedBlocks: 1 }
+    },
     async exportHome() {
       const none = { base64: '' }
       return {
@@ -164,6 +170,8 @@ export function fakeApi(override: Partial<ShoalApi> = {}): FakeApi {
     identity: (signal) => noted('identity', {}, signal, () => api.identity(signal)),
     stop: (signal) => noted('stop', {}, signal, () => api.stop(signal)),
     logLevel: (request, signal) => noted('logLevel', request, signal, () => api.logLevel(request, signal)),
+    exportCar: (request, onEvent, signal) => noted('exportCar', request, signal, () => api.exportCar(request, onEvent, signal)),
+    importCar: (request, onEvent, signal) => noted('importCar', request, signal, () => api.importCar(request, onEvent, signal)),
     exportHome: (signal) => noted('exportHome', {}, signal, () => api.exportHome(signal)),
     metrics: (signal) => noted('metrics', {}, signal, () => api.metrics(signal)),
   }

@@ -67,6 +67,33 @@ describe('the grammar of the command line', () => {
     expect(callOf('share', 'a', '--name', 'trip')).toMatchObject({ scope: 'lineage', name: 'trip' })
   })
 
+  it('tells a CAR file from a home that is exported or imported', () => {
+    const link = { from: 'argument', text: LINK }
+    expect(callOf('export', LINK, '--car', 'a.car')).toEqual({ verb: 'export-car', link, file: 'a.car', force: false })
+    expect(callOf('export', '--car', 'a.car', '--link-file', 'l', '--force')).toMatchObject({
+      link: { from: 'file', path: 'l' },
+      force: true,
+    })
+    expect(callOf('import', '--car', 'a.car')).toEqual({ verb: 'import-car', file: 'a.car' })
+    expect(callOf('export', 'backup.age')).toMatchObject({ verb: 'export', file: 'backup.age' })
+    expect(callOf('import', 'backup.age')).toMatchObject({ verb: 'import', file: 'backup.age' })
+    for (const argv of [
+      ['export'],
+      ['export', 'backup.age', '--force'],
+      ['export', 'backup.age', '--link-file', 'l'],
+      ['export', '--car', 'a.car'],
+      ['export', LINK, '--car', ''],
+      ['export', LINK, '--car', 'a.car', '--no-passphrase'],
+      ['export', LINK, '--car', 'a.car', '--passphrase-file', 'p'],
+      ['import'],
+      ['import', 'backup.age', '--car', 'a.car'],
+      ['import', '--car', ''],
+      ['import', '--car', 'a.car', '--passphrase-file', 'p'],
+    ]) {
+      expect(parseArguments(argv), argv.join(' ')).toMatchObject({ exitCode: EXIT.usage })
+    }
+  })
+
   it('takes nothing empty for a folder or a name: an unset variable must not share the current folder', () => {
     for (const argv of [
       ['share', ''],

@@ -86,9 +86,11 @@ export class Daemon {
   readonly home: string
   readonly started: Started
   readonly child: ChildProcess
+  readonly #sandbox: Sandbox
   #stderr = ''
 
-  private constructor(home: string, started: Started, child: ChildProcess, stderr: string) {
+  private constructor(sandbox: Sandbox, home: string, started: Started, child: ChildProcess, stderr: string) {
+    this.#sandbox = sandbox
     this.home = home
     this.started = started
     this.child = child
@@ -119,7 +121,7 @@ export class Daemon {
     const line = await Promise.race([first, ended])
     child.stderr.off('data', collect)
     if (String(line.value).startsWith('{"error"')) throw new Error(`the daemon ${name} does not start: ${line.value}`)
-    return new Daemon(home, JSON.parse(String(line.value)) as Started, child, stderr) // printed by `daemon --json`
+    return new Daemon(sandbox, home, JSON.parse(String(line.value)) as Started, child, stderr) // printed by `daemon --json`
   }
 
   /** Everything it wrote to standard error so far. */
@@ -139,7 +141,9 @@ export class Daemon {
   }
 
   run(...args: string[]): Promise<Run> {
-    return runCli(['--home', this.home, ...args])
+    // Where the daemon has ended the command may run a node of its own, which must not be one of the public network.
+    const isOver = this.child.exitCode !== null || this.child.signalCode !== null
+    return runCli(['--home', this.home, ...(isOver ? this.#sandbox.networkArgs() : []), ...args])
   }
 
   async kill(signal: NodeJS.Signals = 'SIGTERM'): Promise<void> {

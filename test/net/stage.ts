@@ -17,8 +17,18 @@ export interface Story {
   about: string
   table: string
   /** Says what it measures, throws when it did not come out as it should. */
-  tell(stage: Stage): Promise<void>
+  tell(stage: Stage, telling: Telling): Promise<void>
 }
+
+/** How a story is told. */
+export interface Telling {
+  /** With what takes many minutes. */
+  isLong: boolean
+  /** Only the parts whose name holds this. */
+  only: string | null
+}
+
+const SHORT: Telling = { isLong: false, only: null }
 
 export class Stage {
   readonly bed: Bed
@@ -34,12 +44,12 @@ export class Stage {
   }
 
   /** Builds the network of a story, tells it there, and takes everything down again. */
-  static async play(story: Pick<Story, 'table' | 'tell'>, say: (text: string) => void): Promise<void> {
+  static async play(story: Pick<Story, 'table' | 'tell'>, say: (text: string) => void, telling: Telling = SHORT): Promise<void> {
     const sandbox = await Sandbox.create()
     let bed: Bed | null = null
     try {
       bed = await Bed.build(story.table, sandbox.dir)
-      await story.tell(new Stage(bed, sandbox, say))
+      await story.tell(new Stage(bed, sandbox, say), telling)
     } finally {
       await sandbox.clear()
       await bed?.close()

@@ -97,6 +97,9 @@ describe('the control socket', () => {
     expect(await client.peers(never)).toEqual(await plain.peers(never))
     expect(await client.identity(never)).toEqual(await plain.identity(never))
     expect(await client.logLevel({ level: 'debug' }, never)).toEqual({ level: 'debug' })
+    const out = { cid: CID, file: '/out.car', force: true }
+    expect(await client.exportCar(out, ignore, never)).toEqual(await plain.exportCar(out, ignore, never))
+    expect(await client.importCar({ file: '/in.car' }, ignore, never)).toEqual(await plain.importCar({ file: '/in.car' }, ignore, never))
     expect(await client.exportHome(never)).toEqual(await plain.exportHome(never))
     expect(await client.metrics(never)).toBe(await plain.metrics(never))
     await client.stop(never)

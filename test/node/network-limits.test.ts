@@ -34,7 +34,20 @@ describe('the plan', () => {
     expect(plan.bootstrap).toEqual(['/ip4/127.0.0.1/tcp/4001'])
     expect(plan.dhts.map(({ protocol }) => protocol)).toEqual(['/shoal/net/crew-7/kad/1.0.0'])
     expect([plan.swarmProtocol, plan.mdnsTag]).toEqual(['/shoal/net/crew-7/swarm/1', '_shoal-crew-7._udp.local'])
+    expect(plan.isEd25519Only).toBe(true)
     for (const name of ['', 'A', 'a/b', 'x'.repeat(33)]) expect(() => networkPlan(name, [])).toThrow(/network name/)
+  })
+})
+
+describe('the plan with an IPFS DHT', () => {
+  test('of a named network meets there as a client, keeps its own DHT, and has no other entrance', () => {
+    const plan = networkPlan('crew-7', ['/ip4/5.6.7.8/tcp/4001'], true)
+    expect(plan.bootstrap).toEqual(['/ip4/5.6.7.8/tcp/4001'])
+    expect(plan.dhts.map(({ name, protocol, clientMode, isEd25519Only }) => [name, protocol, clientMode, isEd25519Only])).toEqual([
+      ['ipfs', '/ipfs/kad/1.0.0', true, false],
+      ['net', '/shoal/net/crew-7/kad/1.0.0', false, true],
+    ])
+    expect([plan.swarmProtocol, plan.isEd25519Only]).toEqual(['/shoal/net/crew-7/swarm/1', false])
   })
 })
 

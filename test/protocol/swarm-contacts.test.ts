@@ -106,9 +106,10 @@ describe('contacts: whom to dial', () => {
     expect(contacts.nextTimeout()).toBe(CONTACTS.gatherMs)
   })
 
-  it('redials a useful peer after 1, 2, 4 … 60 s, for half an hour', () => {
+  it('redials a useful peer after 1, 2, 4, 8, 8 … s, for half an hour, so that it is there soon after the peer is', () => {
     const tries = triesOf('dht', 3_600_000, true)
-    expect(tries.slice(0, 9)).toEqual([1, 3, 7, 15, 31, 63, 123, 183, 243])
+    expect(tries.slice(0, 9)).toEqual([1, 3, 7, 15, 23, 31, 39, 47, 55])
+    expect(tries.at(-1)).toBeGreaterThan(1_700)
     expect(tries.length).toBe(CONTACTS.redialsMax - 1)
   })
 
@@ -117,6 +118,42 @@ describe('contacts: whom to dial', () => {
     expect(triesOf('exchange', 3_600_000)).toEqual([0, 30, 90])
     expect(triesOf('given', 300_000)).toEqual([0, 1, 3, 7, 15, 31, 63, 123, 183, 243])
     expect(triesOf('hint', 1_200_000)).toEqual([0, 30, 90, 210, 450, 750, 1_050])
+  })
+
+  it('dials whom it loses after a move, though nothing is wanted, and for half a minute only', () => {
+    const { contacts, feed, dials } = book({}, () => 0.9999999)
+    for (const peer of ['a', 'b', 'c']) feed(joined(peer, at(peer), 'inbound'), 0)
+    feed(left('c', false), 0)
+    expect(dials({ type: 'moved' }, 10_000)).toEqual([])
+    expect(contacts.isMissing(10_000)).toBe(false)
+    feed(left('a', false), 10_000)
+    expect(contacts.isMissing(10_000)).toBe(true)
+    const tries: number[] = []
+    for (let now = 10_000; now < 100_000; now += 100) {
+      for (const peer of dials(tick, now)) {
+        expect(peer).toBe('a')
+        tries.push(Math.round(now / 1_000))
+        feed(failed('a'), now)
+      }
+    }
+    expect(tries).toEqual([11, 13, 17, 25, 33])
+    expect(contacts.isMissing(CONTACTS.movedMs + 10_000)).toBe(false)
+    expect(contacts.nextTimeout()).toBeUndefined()
+    feed(left('b', false), 100_000)
+    expect(dials(tick, 200_000)).toEqual([])
+  })
+
+  it('misses nobody who came back, unless it goes again at once, as one that takes the old session for the better one', () => {
+    const { contacts, feed, dials } = book({}, () => 0.9999999)
+    feed(joined('a', at('a'), 'inbound'), 0)
+    feed({ type: 'moved' }, 0)
+    feed(left('a', false), 100)
+    expect(dials(tick, 1_100)).toEqual(['a'])
+    feed(joined('a'), 1_200)
+    expect([contacts.isMissing(1_300), dials(tick, 10_000)]).toEqual([false, []])
+    feed(left('a', false), 10_000)
+    expect(contacts.isMissing(10_000)).toBe(true)
+    expect(dials(tick, 12_000)).toEqual(['a'])
   })
 
   it('leaves a peer alone for five minutes that does not know the share, unless the user names it again', () => {
@@ -136,14 +173,17 @@ describe('contacts: whom to dial', () => {
     feed(found('p', 'dht'), 0)
     feed(joined('p', ['/ip4/10.0.0.1/tcp/1']), 0)
     feed(left('p', true), 0)
-    for (let i = 0, now = 0; i < 6; i++) {
+    let now = 0
+    for (let i = 0; i < 6; i++) {
       now = contacts.nextTimeout()!
       expect(dialsIn(feed(tick, now))).toEqual(['p'])
       feed(failed('p'), now)
     }
-    feed({ type: 'found', peer: 'p', addresses: ['/ip4/10.0.0.1/tcp/2'], source: 'exchange', teller: 'q' }, 70_000)
-    expect(contacts.nextTimeout()).toBe(71_000)
-    expect(feed(tick, 71_000)).toEqual([{ type: 'dial', peer: 'p', addresses: ['/ip4/10.0.0.1/tcp/1', '/ip4/10.0.0.1/tcp/2', ...at('p')] }])
+    feed({ type: 'found', peer: 'p', addresses: ['/ip4/10.0.0.1/tcp/2'], source: 'exchange', teller: 'q' }, now + 2_000)
+    expect(contacts.nextTimeout()).toBe(now + 3_000)
+    expect(feed(tick, now + 3_000)).toEqual([
+      { type: 'dial', peer: 'p', addresses: ['/ip4/10.0.0.1/tcp/1', '/ip4/10.0.0.1/tcp/2', ...at('p')] },
+    ])
   })
 
   it('does not dial who came by itself, and takes a dial that is overtaken so for done', () => {

@@ -137,6 +137,11 @@ export class Reachability {
     this.#mapper.start()
   }
 
+  /** This computer has another address: that is looked at now. */
+  moved(): void {
+    this.#look()
+  }
+
   /** Where the node listens, whoever may know it. */
   listening(): Multiaddr[] {
     return this.#components?.transportManager.getAddrs() ?? []
