@@ -255,6 +255,15 @@ describe('a CAR file that is not a whole share', () => {
     expect(await node.api.verify({ cids: [], repair: false, wait: false, peers: [] }, ignore, patience())).toMatchObject({ isSound: true })
   })
 
+  it('is refused for what stands behind its last block, however short it is', async () => {
+    const node = await offline('behind')
+    await taken(node, await fileOf(car))
+    // All that it leaves out is here.
+    expect(await taken(node, await fileOf(assembled([])))).toMatchObject({ newBlocks: 0, reusedBlocks: parts().length })
+    await expect(taken(node, await fileOf(assembled([foreign()])))).rejects.toMatchObject({ code: 'C3' })
+    expect(await node.api.shares(patience())).toMatchObject([{ cid: shared.cid, state: 'complete' }])
+  })
+
   it('is refused for its length before it is read', async () => {
     const node = await offline('long')
     const file = await fileOf(car)
