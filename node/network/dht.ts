@@ -142,7 +142,7 @@ export class DhtSet {
   async setServing(isServing: boolean): Promise<void> {
     for (const { plan, dht } of this.#members) {
       // The others see by its addresses what it is, or are what they are for ever.
-      if (plan.name === 'net')
+      if (plan.name === 'net' && plan.clientMode === false)
         await (dht as KadDHT & { setMode(mode: 'client' | 'server'): Promise<void> }).setMode(isServing ? 'server' : 'client')
     }
   }

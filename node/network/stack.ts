@@ -55,6 +55,10 @@ export interface StackOptions {
   socketsMax?: number | null
   /** Loopback counts as the world outside, for who can reach this node and for relays (tests). */
   isLoopbackFar?: boolean
+  /** Host that this node dials from: many hosts on one machine (tests). */
+  dialFrom?: string
+  /** Never a server of any DHT (tests). */
+  isDhtClient?: boolean
   /** Called when somebody runs into a limit. */
   hit?: Hit
 }
@@ -121,7 +125,7 @@ export function peerIdOf(identity: Uint8Array): { text: string; bytes: Uint8Arra
 
 /** Starts a node. Throws NetworkError BAD_ADDRESS for an address that does not parse, PORT_TAKEN when none can be listened on. */
 export async function createStack(options: StackOptions): Promise<Stack> {
-  const plan = networkPlan(options.network, options.bootstrap, options.ipfsDht)
+  const plan = planOf(options)
   const { datastore, log, groupPrivate, hit = NO_HIT } = options
   const now = (): number => performance.now()
   const budget = new DialBudget({ now, groupPrivate, anyAddress: plan.anyAddress, ownSubnets, hit })
@@ -136,10 +140,9 @@ export async function createStack(options: StackOptions): Promise<Stack> {
   const isLoopbackFar = options.isLoopbackFar === true
   const reach = await Reachability.open({ swarmProtocol: plan.swarmProtocol, dhts, budget, log, hit, now, isLoopbackFar })
   gater.hooks.denyInboundRelayReservation = (peer) => reach.deniesReservation(peer)
-  const { mdns, socketsMax = null } = options
-  const hosts = new OwnHosts({ hosts: hostsOfThisComputer, log })
+  const { mdns, socketsMax = null, dialFrom = null } = options
   const listen = await withKeptPorts(options.listen, datastore, log)
-  const node = await createNode({ limits, privateKey, plan, listen, mdns, datastore, budget, gater, dhts, reach, hosts, socketsMax })
+  const node = await createNode({ limits, privateKey, plan, listen, mdns, datastore, budget, gater, dhts, reach, socketsMax, dialFrom })
   node.addEventListener('connection:open', ({ detail }) => {
     // A relay is found anew each time, and whoever asks to be dialled is not one that we looked for.
     const isOurs = detail.direction === 'outbound' && !reach.isCheck(detail.remotePeer)
@@ -166,6 +169,11 @@ export async function createStack(options: StackOptions): Promise<Stack> {
   })
   hosts.start()
   return new NodeStack({ node, limits, plan, dhts, budget, gater, known, own, hosts, neighbours, entrances, reach, log })
+}
+
+function planOf({ network, bootstrap, ipfsDht, isDhtClient = false }: StackOptions): NetworkPlan {
+  const plan = networkPlan(network, bootstrap, ipfsDht)
+  return isDhtClient ? { ...plan, dhts: plan.dhts.map((dht) => ({ ...dht, clientMode: true })) } : plan
 }
 
 interface Parts {
