@@ -64,6 +64,7 @@ export const LIMITS = {
   providersPerPeer: counted(NETWORK.providersPerPeerMax, '', 'provider records of one peer'),
   providersPerMinute: counted(NETWORK.providersPerPeerPerMinuteMax, 'a minute', 'provider records that one peer offers'),
   providersTotal: counted(NETWORK.providersTotalMax, '', 'provider records'),
+  tablePerGroup: counted(NETWORK.tablePerGroupMax, '', 'peers of one neighbourhood in a routing table'),
   dialsPerQuery: counted(NETWORK.dialsPerFindMax, '', 'dials of one look-up'),
   dialsPerHost: counted(NETWORK.dialsPerHostPerMinuteMax, 'a minute', 'dials to one host'),
   dialsPerSubnet: counted(NETWORK.dialsPerSubnetPerMinuteMax, 'a minute', 'dials to one neighbourhood'),

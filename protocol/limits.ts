@@ -265,6 +265,10 @@ export const ANNOUNCE = {
   sharesAtOnceMax: 4,
   /** Shares of at most so many blocks may have a record for each block: 64 records cost some minutes. */
   blockRecordsMax: 64,
+  /** Shares are announced up to so long before their time when a neighbour in the DHT is: the sweep takes 21 h, no interval is over 22 h. */
+  aheadMs: 3_600_000,
+  /** Neighbours that go along with one look-up: their records are sent within WAITS.provideMs. */
+  alsoMax: 128,
 } as const
 
 /** Connections, the DHT and dials. */
@@ -325,6 +329,22 @@ export const NETWORK = {
   neighbourDialsAtOnceMax: 4,
   neighbourRetryMs: 30_000,
   providerValidityMs: 48 * 3_600_000,
+  /** Peers of one neighbourhood in one bucket of a routing table, and in the whole table. */
+  tablePerGroupPerBucketMax: 2,
+  tablePerGroupMax: 3,
+  /** Ways of one look-up that share no peer, each with so many questions at once: whoever answers falsely leads one of them astray. */
+  lookUpPaths: 10,
+  lookUpParallel: 10,
+  /** Peers of one look-up that are kept in mind for the records that follow it. */
+  lookUpPeersMax: 256,
+  /** A record goes to so many peers nearest to its key (k of Kademlia), */
+  recordsNear: 20,
+  /** and to so many at each of the larger distances, that a look-up meets on its way: half of the DHT, a quarter, ... 1/256. */
+  recordsPerDistance: 3,
+  recordDistances: 8,
+  recordsAtOnceMax: 10,
+  /** Part of the connections that is kept for those that this node dials itself: nobody can take them all. */
+  outboundPart: 0.25,
 } as const
 
 /** The local API. */

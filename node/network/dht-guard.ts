@@ -1,8 +1,7 @@
 /**
  * The guards around one kad-dht: how it reads and answers messages, and what its queries may dial.
  *
- * It touches private fields of the library. It checks that they are where they were, and refuses to start otherwise, so
- * that an upgrade which moves one is noticed at once. Message sizes and entries are limited in dht-decode.ts, records in dht-providers.ts.
+ * Message sizes and entries are limited in dht-decode.ts, records in dht-providers.ts, who enters the routing table in dht-table.ts.
  */
 import type { Connection, PeerInfo, Stream } from '@libp2p/interface'
 import type { KadDHT, KadDHTComponents } from '@libp2p/kad-dht'
@@ -12,24 +11,12 @@ import { NETWORK, WAITS } from '../../protocol/limits.ts'
 import type { Log } from '../log.ts'
 import { endpointOf, ipGroup } from './addresses.ts'
 import { type DhtCodec, type DhtMessage, type DhtPeer, usableAddresses } from './dht-decode.ts'
+import { type Insides, insidesOf } from './dht-insides.ts'
 import type { ProviderTable } from './dht-providers.ts'
 import type { DialBudget, QueryDials } from './dial-budget.ts'
 import { NetworkError } from './network-error.ts'
 
 type Handle = (connection: Connection, message: DhtMessage) => Promise<Partial<DhtMessage> | undefined>
-
-/** What this file uses of the library's insides. */
-interface Insides {
-  rpc: {
-    handlers: Record<string, { handle(peer: Connection['remotePeer'], message: DhtMessage): Promise<Partial<DhtMessage> | undefined> }>
-    onIncomingStream(stream: Stream, connection: Connection): Promise<void>
-  }
-  peerRouting: { getClosestPeersOffline(key: Uint8Array, options: { exclude: unknown[] }): Promise<PeerInfo[]> }
-  routingTable: {
-    size: number
-    addEventListener(type: 'peer:add', listener: () => void, options: { once: true; signal: AbortSignal }): void
-  }
-}
 
 export interface DhtGuardInit {
   codec: DhtCodec
@@ -108,17 +95,6 @@ function override<T extends object>(target: T, members: Partial<Record<PropertyK
       return typeof value === 'function' ? value.bind(target) : value
     },
   })
-}
-
-function insidesOf(dht: KadDHT): Insides {
-  const insides = dht as unknown as Partial<Insides> // private fields, checked here
-  const isAsKnown =
-    typeof insides.rpc?.onIncomingStream === 'function' &&
-    ['ADD_PROVIDER', 'GET_PROVIDERS', 'FIND_NODE', 'PING'].every((type) => typeof insides.rpc?.handlers[type]?.handle === 'function') &&
-    typeof insides.peerRouting?.getClosestPeersOffline === 'function' &&
-    typeof insides.routingTable?.size === 'number'
-  if (!isAsKnown) throw new Error('kad-dht has moved what the guards hold on to')
-  return insides as Insides
 }
 
 function createHandles(dht: KadDHT, init: DhtGuardInit): Map<string, Handle> {

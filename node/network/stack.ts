@@ -13,7 +13,7 @@ import { LIVENESS, NETWORK, WAITS, WIRE } from '../../protocol/limits.ts'
 import type { Log } from '../log.ts'
 import { endpointOf, peerIn } from './addresses.ts'
 import { ConnectionLimits } from './connection-limits.ts'
-import { DhtSet, type FoundPeer } from './dht.ts'
+import { DhtSet, type FoundPeer, type Provided } from './dht.ts'
 import { DialBudget } from './dial-budget.ts'
 import { isNear } from './dial-order.ts'
 import { endDead } from './echo.ts'
@@ -32,7 +32,7 @@ import { type NetworkPlan, networkPlan } from './plan.ts'
 import { Reachability, type ReachStatus } from './reach/reachability.ts'
 import type { Remote } from './remote.ts'
 
-export type { FoundPeer } from './dht.ts'
+export { type FoundPeer, type Provided, phaseOf, placeOf } from './dht.ts'
 export type { ReachStatus } from './reach/reachability.ts'
 
 export interface StackOptions {
@@ -77,6 +77,8 @@ export interface Stack {
   handleSwarm(handler: SwarmHandler): Promise<void>
   openSwarm(target: SwarmTarget, signal: AbortSignal): Promise<{ frames: FrameStream; remote: Remote }>
   provide(rendezvous: Uint8Array, signal: AbortSignal): Promise<number>
+  /** The same for a key and neighbours of it in the DHT, with one look-up. */
+  provideAll(keys: readonly Uint8Array[], signal: AbortSignal): Promise<Provided>
   stopProviding(rendezvous: Uint8Array): Promise<void>
   find(rendezvous: Uint8Array, signal: AbortSignal): AsyncIterable<FoundPeer>
   connections(): { peerId: string; address: string; direction: 'inbound' | 'outbound'; openedMs: number }[]
@@ -241,6 +243,10 @@ class NodeStack implements Stack {
 
   provide(rendezvous: Uint8Array, signal: AbortSignal): Promise<number> {
     return this.#parts.dhts.provide(rendezvous, AbortSignal.any([signal, this.#stopping.signal]))
+  }
+
+  provideAll(keys: readonly Uint8Array[], signal: AbortSignal): Promise<Provided> {
+    return this.#parts.dhts.provideAll(keys, AbortSignal.any([signal, this.#stopping.signal]))
   }
 
   stopProviding(rendezvous: Uint8Array): Promise<void> {

@@ -113,9 +113,9 @@ describe('announce', () => {
     const announce = new Announce(ANNOUNCE, () => 0.5, 'blocks')
     const add = (cid: string, blockCount: number | null): AnnounceAction[] =>
       announce.handle({ type: 'shareAdded', cid, announcedMs: null, role: 'seeder', wallNow: WALL, blockCount }, 0)
-    expect(add('small', 64)).toEqual([{ type: 'provide', cid: 'small', keys: 'blocks' }])
-    expect(add('large', 65)).toEqual([{ type: 'provide', cid: 'large', keys: 'share' }])
-    expect(add('unknown', null)).toEqual([{ type: 'provide', cid: 'unknown', keys: 'share' }])
+    expect(add('small', 64)).toEqual([{ type: 'provide', cid: 'small', keys: 'blocks', also: [] }])
+    expect(add('large', 65)).toEqual([{ type: 'provide', cid: 'large', keys: 'share', also: [] }])
+    expect(add('unknown', null)).toEqual([{ type: 'provide', cid: 'unknown', keys: 'share', also: [] }])
   })
 
   it('changed addresses are announced for every share that was, once more even when a provide was under way', () => {
