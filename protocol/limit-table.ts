@@ -29,6 +29,7 @@ export const LIMITS = {
   connections: counted(NETWORK.connectionsMax, '', 'connections'),
   pendingInbound: counted(NETWORK.pendingInboundMax, '', 'connections that come in and are not upgraded yet'),
   pendingInboundPerHost: counted(NETWORK.pendingInboundPerHostMax, '', 'of these, from one host'),
+  handshakes: counted(NETWORK.handshakesPerSecond, 'a second', 'handshakes with those that come in; others wait'),
   inboundPerHost: counted(NETWORK.inboundPerHostPerSecondMax, 'a second', 'connections that come in from one host'),
   streamsPerConnection: constant(NETWORK.inboundStreamsPerConnectionMax, '', 'streams that one connection may open'),
   windowBytes: constant(NETWORK.windowBytesMax, 'bytes', 'window of one stream'),

@@ -275,6 +275,11 @@ export const ANNOUNCE = {
 export const NETWORK = {
   connectionsMax: 1_000,
   pendingInboundMax: 512,
+  /** Those that are just being closed to make room for others. */
+  pendingClosingMax: 128,
+  /** Handshakes with those that come in, a second, and at once after a pause: some milliseconds each. */
+  handshakesPerSecond: 100,
+  handshakesAtOnceMax: 100,
   pendingInboundPerHostMax: 8,
   inboundUpgradeMs: 4_000,
   inboundPerHostPerSecondMax: 50,
@@ -332,9 +337,10 @@ export const NETWORK = {
   /** Peers of one neighbourhood in one bucket of a routing table, and in the whole table. */
   tablePerGroupPerBucketMax: 2,
   tablePerGroupMax: 3,
-  /** Ways of one look-up that share no peer, each with so many questions at once: whoever answers falsely leads one of them astray. */
-  lookUpPaths: 10,
-  lookUpParallel: 10,
+  /** Ways of one look-up that share no peer, each with so many questions at once: whoever answers falsely leads one of them astray. Each
+   *  goes on until it has asked the twenty nearest that it knows: three ask some 60 peers, the library's ten ask 200. */
+  lookUpPaths: 3,
+  lookUpParallel: 4,
   /** Peers of one look-up that are kept in mind for the records that follow it. */
   lookUpPeersMax: 256,
   /** A record goes to so many peers nearest to its key (k of Kademlia), */

@@ -39,7 +39,7 @@ export class ConnectionLimits {
     const accept = manager.acceptIncomingConnection.bind(manager)
     manager.acceptIncomingConnection = async (connection) => {
       const isFull = this.#isFull(manager)
-      const isPendingFull = manager.incomingPendingConnections >= NETWORK.pendingInboundMax
+      const isPendingFull = manager.incomingPendingConnections >= NETWORK.pendingInboundMax + NETWORK.pendingClosingMax
       const isAccepted = !isFull && (await accept(connection))
       if (!isAccepted) this.#hit(isPendingFull ? 'pendingInbound' : isFull ? 'connections' : 'inboundPerHost')
       return isAccepted

@@ -3,7 +3,7 @@
  *
  * Message sizes and entries are limited in dht-decode.ts, records in dht-providers.ts, who enters the routing table in dht-table.ts.
  */
-import type { Connection, PeerInfo, Stream } from '@libp2p/interface'
+import type { Connection, PeerId, PeerInfo, Stream } from '@libp2p/interface'
 import type { KadDHT, KadDHTComponents } from '@libp2p/kad-dht'
 import { pbStream } from '@libp2p/utils'
 import { RemoteError } from '../../protocol/errors.ts'
@@ -66,24 +66,43 @@ export async function hasPeers(dht: KadDHT, signal: AbortSignal): Promise<boolea
 /** Peers in the routing table now. */
 export const tableSize = (dht: KadDHT): number => insidesOf(dht).routingTable.size
 
-/** The components for one DHT: dials of its queries are taken from a budget, and it learns only the addresses that it may tell. */
+/**
+ * The components for one DHT: dials of its queries are taken from a budget, and it learns only the addresses that it may tell.
+ * `onUnreachable` is called for a peer that is not there any more, as long as others are.
+ */
 export function guardedComponents(
   components: KadDHTComponents,
   budget: DialBudget,
   addressFilter: (address: ReturnType<KadDHTComponents['addressManager']['getAddresses']>[number]) => boolean,
+  onUnreachable: (peer: PeerId) => void,
 ): KadDHTComponents {
   const { connectionManager, addressManager } = components
   const openStream: typeof connectionManager.openStream = async (peer, protocol, options) => {
     const isConnected = !Array.isArray(peer) && 'toMultihash' in peer && connectionManager.getConnections(peer).length > 0
     const dials = (options as { dials?: QueryDials } | undefined)?.dials // our own field, given to the query, handed through by it
     if (!isConnected && !budget.takeForQuery(dials)) throw new NetworkError('BUDGET', 'this query has dialled enough')
-    return connectionManager.openStream(peer, protocol, options)
+    try {
+      return await connectionManager.openStream(peer, protocol, options)
+    } catch (error) {
+      const isOnline = connectionManager.getConnections().length > 0
+      if (isOnline && !Array.isArray(peer) && 'toMultihash' in peer && isUnreachable(error)) onUnreachable(peer)
+      throw error
+    }
   }
   const overrides: Partial<Record<PropertyKey, unknown>> = {
     connectionManager: override(connectionManager, { openStream }),
     addressManager: override(addressManager, { getAddresses: () => addressManager.getAddresses().filter(addressFilter) }),
   }
   return override(components, overrides)
+}
+
+const UNREACHABLE = new Set(['ECONNREFUSED', 'EHOSTUNREACH', 'ENETUNREACH', 'ETIMEDOUT', 'ECONNRESET'])
+
+/** Whether a dial failed on the other side: a refusal of ours, or that nobody waits any more, says nothing about the peer. */
+export function isUnreachable(error: unknown): boolean {
+  if (error instanceof AggregateError) return error.errors.length > 0 && error.errors.every(isUnreachable)
+  if (!(error instanceof Error)) return false
+  return error.name === 'TimeoutError' || ('code' in error && UNREACHABLE.has(String(error.code)))
 }
 
 /** `target` with some members replaced; methods keep their `this`. */

@@ -24,6 +24,7 @@ export interface Insides {
   routingTable: {
     size: number
     closestPeers: Closest
+    remove(peer: PeerId): Promise<void>
     addEventListener(type: 'peer:add', listener: () => void, options: { once: true; signal: AbortSignal }): void
     kb: {
       /** Asked before a peer enters the table. */
@@ -45,7 +46,7 @@ export function insidesOf(dht: KadDHT): Insides {
     typeof network?.sendMessage === 'function' &&
     typeof peerRouting?.getClosestPeersOffline === 'function' &&
     typeof routingTable?.size === 'number' &&
-    typeof routingTable.closestPeers === 'function' &&
+    [routingTable.closestPeers, routingTable.remove].every((method) => typeof method === 'function') &&
     [routingTable.kb?.verify, routingTable.kb?.get, routingTable.kb?.toIterable, routingTable.kb?._determineBucket].every(
       (method) => typeof method === 'function',
     )

@@ -90,8 +90,9 @@ export class DhtSet {
     return (components) => {
       const { budget, groupPrivate, log, hit } = this.#init
       const mapPeer = (peer: PeerInfo): PeerInfo => mapAddresses(plan, budget, peer)
-      const guarded = guardedComponents(components, budget, (address) => acceptsAddress(plan, address))
-      const dht = kadDHT({
+      const forget = (peer: PeerId): void => void insidesOf(dht).routingTable.remove(peer).catch(() => {}) // gone already, or the node is stopping
+      const guarded = guardedComponents(components, budget, (address) => acceptsAddress(plan, address), forget)
+      const dht: KadDHT = kadDHT({
         protocol: plan.protocol,
         logPrefix: `shoal:dht:${plan.name}`,
         datastorePrefix: prefixOf(plan),

@@ -74,7 +74,7 @@ export async function createNode(init: NodeInit): Promise<Libp2p<{ ping: Ping }>
     connectionMonitor: { enabled: false },
     connectionManager: {
       maxConnections: init.limits.max,
-      maxIncomingPendingConnections: NETWORK.pendingInboundMax,
+      maxIncomingPendingConnections: NETWORK.pendingInboundMax + NETWORK.pendingClosingMax,
       inboundUpgradeTimeout: NETWORK.inboundUpgradeMs,
       inboundConnectionThreshold: NETWORK.inboundPerHostPerSecondMax,
       inboundStreamProtocolNegotiationTimeout: NETWORK.inboundUpgradeMs,

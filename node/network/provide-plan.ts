@@ -39,6 +39,8 @@ export class ProvidePlan<Peer> {
   readonly #met: Met<Peer>[] = []
   readonly #far = new Set<Peer>()
   readonly #farCounts = new Map<number, number>()
+  /** Leading bits that the nearest peers have in common with the key, once somebody has asked. */
+  #regionBits: number | null = null
 
   constructor(key: KadId) {
     this.#key = key
@@ -48,6 +50,7 @@ export class ProvidePlan<Peer> {
   meet(peer: Peer, at: KadId): boolean {
     if (this.#met.length >= NETWORK.lookUpPeersMax) return false
     this.#met.push({ peer, at })
+    this.#regionBits = null
     const distance = commonBits(this.#key, at)
     const count = this.#farCounts.get(distance) ?? 0
     if (distance >= NETWORK.recordDistances || count >= NETWORK.recordsPerDistance) return false
@@ -64,8 +67,8 @@ export class ProvidePlan<Peer> {
   /** Whether the nearest peers of this key are among those that were met: it lies in the region that the nearest to the first key span. */
   covers(key: KadId): boolean {
     if (this.#met.length < NETWORK.recordsNear) return true // there are no others
-    const last = this.#nearest(this.#key).at(-1)
-    return last !== undefined && commonBits(this.#key, key) >= commonBits(this.#key, last.at)
+    this.#regionBits ??= Math.min(...this.#nearest(this.#key).map(({ at }) => commonBits(this.#key, at)))
+    return commonBits(this.#key, key) >= this.#regionBits
   }
 
   /** All that are told of a key: its nearest, the nearest at each of the larger distances, and those who were told at once of the first. */
