@@ -7,7 +7,7 @@
  * several of them. `now` is the monotonic clock; the wall clock comes in with what the records say about the last announcement.
  */
 import { assert } from '../errors.ts'
-import { KeyOrder } from './key-order.ts'
+import { KeyOrder, type Placed } from './key-order.ts'
 
 /** ANNOUNCE of the limits. */
 export interface AnnounceLimits {
@@ -88,12 +88,12 @@ export class Announce {
   readonly #random: () => number
   readonly #keys: AnnounceKeys
   readonly #shares = new Map<string, Share>()
-  readonly #order = new KeyOrder()
+  readonly #order = new KeyOrder<Share>()
   /** Who goes along with each announcement that is under way. */
   readonly #along = new Map<string, string[]>()
   readonly #phase: number
   /** Where the sweep stands. */
-  #swept: { cid: string; place: number } | null = null
+  #swept: Placed<Share> | null = null
   /** Of the wall clock over ours. */
   #offsetMs: number | null = null
   #providing = 0
@@ -159,8 +159,7 @@ export class Announce {
       known.keys = keys
       return
     }
-    this.#order.add(cid, place)
-    this.#shares.set(cid, {
+    const share: Share = {
       role,
       keys,
       place,
@@ -168,7 +167,9 @@ export class Announce {
       find: { dueMs: null, isRunning: false, startedMs: Number.NEGATIVE_INFINITY, backoffMs: findIntervalMinMs },
       wasProvided: announcedMs !== null,
       isStale: false,
-    })
+    }
+    this.#shares.set(cid, share)
+    this.#order.add({ cid, place: place ?? -1, share })
   }
 
   #isDueNow(cid: string, now: number): boolean {
@@ -204,7 +205,7 @@ export class Announce {
     switch (event.type) {
       case 'shareRemoved':
         this.#shares.delete(event.cid)
-        this.#order.remove(event.cid, share.place)
+        this.#order.remove({ cid: event.cid, place: share.place ?? -1 })
         if (share.wasProvided) actions.push({ type: 'stopProviding', cid: event.cid })
         return
       case 'provideDone':
@@ -306,30 +307,29 @@ export class Announce {
 
   /** What was never announced, the longest due first; else the next one of the sweep. */
   #nextProvide(now: number): [cid: string, share: Share] | null {
-    let fresh: [cid: string, share: Share] | null = null
-    let next: [cid: string, share: Share] | null = null
-    for (const cid of this.#order.after(this.#swept)) {
-      const share = this.#shares.get(cid)
-      if (share === undefined || !isDue(share.provide, now)) continue
-      if (share.wasProvided) next ??= [cid, share]
-      else if (fresh === null || (share.provide.dueMs ?? now) < (fresh[1].provide.dueMs ?? now)) fresh = [cid, share]
-    }
-    if (fresh === null && next !== null) this.#swept = { cid: next[0], place: next[1].place ?? -1 }
-    return fresh ?? next
+    const due: { fresh: Placed<Share> | null; next: Placed<Share> | null } = { fresh: null, next: null }
+    this.#order.from(this.#swept, (entry) => {
+      const { provide, wasProvided } = entry.share
+      if (!isDue(provide, now)) return false
+      if (wasProvided) due.next ??= entry
+      else if (due.fresh === null || (provide.dueMs ?? now) < (due.fresh.share.provide.dueMs ?? now)) due.fresh = entry
+      return false
+    })
+    if (due.fresh === null) this.#swept = due.next ?? this.#swept
+    const found = due.fresh ?? due.next
+    return found === null ? null : [found.cid, found.share]
   }
 
   /** Neighbours that are due as well, or soon. */
   #gather(cid: string, { keys, place }: Share, now: number): string[] {
     const along: string[] = []
     if (keys === 'blocks' || place === null) return along
-    for (const name of this.#order.after({ cid, place })) {
-      if (along.length === this.#limits.alsoMax) break
-      const share = this.#shares.get(name)
-      if (share === undefined || share.keys === 'blocks' || share.place === null) continue
-      if (!isDue(share.provide, share.wasProvided ? now + this.#limits.aheadMs : now)) continue
+    this.#order.from({ cid, place }, ({ cid: name, share }) => {
+      if (share.keys === 'blocks' || share.place === null) return false
+      if (!isDue(share.provide, share.wasProvided ? now + this.#limits.aheadMs : now)) return false
       share.provide.isRunning = true
-      along.push(name)
-    }
+      return along.push(name) === this.#limits.alsoMax
+    })
     if (along.length > 0) this.#along.set(cid, along)
     return along
   }

@@ -20,6 +20,8 @@ export const idOf = (text: string): KadId => createHash('sha256').update(text).d
 /** `servers` of them, sorted by place; each knows, at each distance from itself, twenty others, or all where there are fewer. */
 export class Kademlia {
   readonly servers: Server[]
+  /** Buckets that were looked at before, by the owner of the table. */
+  readonly #buckets = new Map<KadId, Server[][]>()
 
   constructor(count: number, seed = 'server') {
     const ids = Array.from({ length: count }, (_, i) => idOf(`${seed} ${i}`)).sort(Buffer.compare)
@@ -75,6 +77,12 @@ export class Kademlia {
 
   /** Twenty of those that have exactly `bits` leading bits in common with the owner of a table, others for each owner. */
   #bucket(owner: KadId, bits: number): Server[] {
+    let buckets = this.#buckets.get(owner)
+    if (buckets === undefined) this.#buckets.set(owner, (buckets = []))
+    return (buckets[bits] ??= this.#fill(owner, bits))
+  }
+
+  #fill(owner: KadId, bits: number): Server[] {
     const side = flipped(owner, bits)
     const from = this.#countBefore(padded(side, bits + 1, 0))
     const to = this.#countBefore(padded(side, bits + 1, 1))
