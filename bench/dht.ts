@@ -174,10 +174,14 @@ function tell(figures: Figures): void {
   say(`${nodes} nodes, ${churnPercent} % of them replaced each minute, ${seconds} s; processors busy to ${cpuPercent.toFixed(0)} %\n`)
   say('| what | figure | wanted |')
   say('|---|---|---|')
-  say(`| look-ups that found the seeder | ${figures.found} of ${figures.finds}, ${((100 * figures.found) / figures.finds).toFixed(1)} % | ≥ 99 % |`)
+  say(
+    `| look-ups that found the seeder | ${figures.found} of ${figures.finds}, ${((100 * figures.found) / figures.finds).toFixed(1)} % | ≥ 99 % |`,
+  )
   say(`| time to the seeder, median | ${ms(figures.findMedianMs)} | < 200 ms |`)
   say(`| time to the seeder, 95 % | ${ms(figures.findP95Ms)} | < 1 s |`)
-  say(`| found by others after an announcement began, median, longest | ${ms(figures.usableMedianMs)}, ${ms(figures.usableMaxMs)} | < 1 s |`)
+  say(
+    `| found by others after an announcement began, median, longest | ${ms(figures.usableMedianMs)}, ${ms(figures.usableMaxMs)} | < 1 s |`,
+  )
   say(`| announcement complete, median; peers told | ${ms(figures.provideMedianMs)}; ${figures.toldMedian} | |`)
   say(`| announcements; never found by others | ${figures.announced}; ${figures.neverUsable} | |`)
   say(`| idle client | ${(figures.clientBytesPerSecond / 1000).toFixed(2)} KB/s | < 5 KB/s |`)

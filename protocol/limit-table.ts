@@ -4,8 +4,8 @@
  * Whoever enforces one says so to a Hit by its name. Plain data and a counter for each: no clock, no map that grows.
  * The values stand in limits.ts; what the user set instead is told by the node.
  */
-import { BUDGETS } from './budget-limits.ts'
-import { CHECKING, CONTROL, FORMAT, NETWORK, NODE, RELAY, SCORE, SHARING, STORAGE, SWARM, UPLOAD, WIRE } from './limits.ts'
+import { BUDGETS, DHT } from './budget-limits.ts'
+import { CHECKING, CONTROL, DHT, FORMAT, NETWORK, NODE, RELAY, SCORE, SHARING, STORAGE, SWARM, UPLOAD, WIRE } from './limits.ts'
 
 export interface LimitDeclaration {
   /** Null: none until the user sets one. */
@@ -65,7 +65,7 @@ export const LIMITS = {
   providersPerPeer: counted(NETWORK.providersPerPeerMax, '', 'provider records of one peer'),
   providersPerMinute: counted(NETWORK.providersPerPeerPerMinuteMax, 'a minute', 'provider records that one peer offers'),
   providersTotal: counted(NETWORK.providersTotalMax, '', 'provider records'),
-  tablePerGroup: counted(NETWORK.tablePerGroupMax, '', 'peers of one neighbourhood in a routing table'),
+  tablePerGroup: counted(DHT.tablePerGroupMax, '', 'peers of one neighbourhood in a routing table'),
   dialsPerQuery: counted(NETWORK.dialsPerFindMax, '', 'dials of one look-up'),
   dialsPerHost: counted(NETWORK.dialsPerHostPerMinuteMax, 'a minute', 'dials to one host'),
   dialsPerSubnet: counted(NETWORK.dialsPerSubnetPerMinuteMax, 'a minute', 'dials to one neighbourhood'),

@@ -4,6 +4,7 @@
  * One module, so that a reader can check that each queue, wait, map and message has an upper bound. Constants of the format itself
  * (block size, widths) stand in the first group and are fixed by protocol/README.md; the others may be tuned.
  */
+export { DHT } from './limits-dht.ts'
 export { CHECKING, LIVENESS, MAPPING, REACH, RELAY } from './limits-reach.ts'
 export { SOURCES } from './limits-sources.ts'
 
@@ -212,6 +213,9 @@ export const CONTACTS = {
   contactsPerTellerMax: 64,
   addressesMax: WIRE.addressesPerPeerMax,
   dialsAtOnceMax: 8,
+  /** A dial that takes longer, its hello included, goes on and no longer counts among these: 63 that never answer hold up the one that
+   *  does for some seconds and not for a minute. */
+  dialSlowMs: 1_000,
   /** Dialled up to so many; those who dial us fill the rest. */
   neighboursWanted: 20,
   neighboursMax: SWARM.peersPerShareMax,
@@ -334,21 +338,6 @@ export const NETWORK = {
   neighbourDialsAtOnceMax: 4,
   neighbourRetryMs: 30_000,
   providerValidityMs: 48 * 3_600_000,
-  /** Peers of one neighbourhood in one bucket of a routing table, and in the whole table. */
-  tablePerGroupPerBucketMax: 2,
-  tablePerGroupMax: 3,
-  /** Ways of one look-up that share no peer, each with so many questions at once: whoever answers falsely leads one of them astray. Each
-   *  goes on until it has asked the twenty nearest that it knows: three ask some 60 peers, the library's ten ask 200. */
-  lookUpPaths: 3,
-  lookUpParallel: 4,
-  /** Peers of one look-up that are kept in mind for the records that follow it. */
-  lookUpPeersMax: 256,
-  /** A record goes to so many peers nearest to its key (k of Kademlia), */
-  recordsNear: 20,
-  /** and to so many at each of the larger distances, that a look-up meets on its way: half of the DHT, a quarter, ... 1/256. */
-  recordsPerDistance: 3,
-  recordDistances: 8,
-  recordsAtOnceMax: 10,
   /** Part of the connections that is kept for those that this node dials itself: nobody can take them all. */
   outboundPart: 0.25,
 } as const

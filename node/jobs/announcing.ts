@@ -116,7 +116,10 @@ export class Announcing {
     let told = 0
     let along: Holding[] = []
     try {
-      const provided = await stack.provideAll([holding, ...others].map(({ rendezvous }) => rendezvous), deadline())
+      const provided = await stack.provideAll(
+        [holding, ...others].map(({ rendezvous }) => rendezvous),
+        deadline(),
+      )
       told = provided.told
       along = provided.covered.flatMap((index) => others[index] ?? [])
       if (keys === 'blocks' && told > 0) {

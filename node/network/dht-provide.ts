@@ -5,7 +5,7 @@
 import { createHash } from 'node:crypto'
 import type { PeerId } from '@libp2p/interface'
 import type { KadDHT } from '@libp2p/kad-dht'
-import { NETWORK } from '../../protocol/limits.ts'
+import { DHT } from '../../protocol/limits.ts'
 import type { DhtPeer } from './dht-decode.ts'
 import { insidesOf } from './dht-insides.ts'
 import { type KadId, ProvidePlan } from './provide-plan.ts'
@@ -41,7 +41,7 @@ export async function provideKeys(dht: KadDHT, { keys, self, options }: ProvideR
   const { network } = insidesOf(dht)
   const peers = new Map<string, Known>()
   const told = new Map<Uint8Array, number>()
-  const tasks = new Tasks(NETWORK.recordsAtOnceMax)
+  const tasks = new Tasks(DHT.recordsAtOnceMax)
 
   const tell = async (peer: Known, wanted: readonly Uint8Array[]): Promise<void> => {
     for (const key of wanted) {

@@ -6,7 +6,7 @@
  */
 import type { Connection, PeerId } from '@libp2p/interface'
 import type { Hit } from '../../protocol/limit-table.ts'
-import { NETWORK } from '../../protocol/limits.ts'
+import { DHT } from '../../protocol/limits.ts'
 import { endpointOf, tableGroup } from './addresses.ts'
 import type { Insides, TablePeer } from './dht-insides.ts'
 import { farStarts, type KadId } from './provide-plan.ts'
@@ -37,10 +37,10 @@ export function diversifyTable({ routingTable: { kb } }: Pick<Insides, 'routingT
   const isFull = (group: string, { kadId }: TablePeer): boolean => {
     for (const [peer, other] of entered) if (!isThere(other)) entered.delete(peer)
     const others = [...entered].filter(([, other]) => other.group === group)
-    if (others.length >= NETWORK.tablePerGroupMax) return true
+    if (others.length >= DHT.tablePerGroupMax) return true
     const bucket = kb._determineBucket(kadId)
     const inBucket = others.filter(([, other]) => kb._determineBucket(other.kadId) === bucket)
-    return inBucket.length >= NETWORK.tablePerGroupPerBucketMax
+    return inBucket.length >= DHT.tablePerGroupPerBucketMax
   }
 
   /** Undefined: not connected, so nobody knows. Null: neighbourhoods do not count there. */

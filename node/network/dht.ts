@@ -11,7 +11,7 @@ import { Key } from 'interface-datastore'
 import { CID } from 'multiformats/cid'
 import { create as createDigest } from 'multiformats/hashes/digest'
 import type { Hit } from '../../protocol/limit-table.ts'
-import { NETWORK, WAITS } from '../../protocol/limits.ts'
+import { DHT, NETWORK, WAITS } from '../../protocol/limits.ts'
 import type { Log } from '../log.ts'
 import { type DhtPeer, limitDhtDecoding, usableAddresses } from './dht-decode.ts'
 import { guardDht, guardedComponents, hasPeers, keyText, tableSize } from './dht-guard.ts'
@@ -90,7 +90,10 @@ export class DhtSet {
     return (components) => {
       const { budget, groupPrivate, log, hit } = this.#init
       const mapPeer = (peer: PeerInfo): PeerInfo => mapAddresses(plan, budget, peer)
-      const forget = (peer: PeerId): void => void insidesOf(dht).routingTable.remove(peer).catch(() => {}) // gone already, or the node is stopping
+      const forget = (peer: PeerId): void =>
+        void insidesOf(dht)
+          .routingTable.remove(peer)
+          .catch(() => {}) // gone already, or the node is stopping
       const guarded = guardedComponents(components, budget, (address) => acceptsAddress(plan, address), forget)
       const dht: KadDHT = kadDHT({
         protocol: plan.protocol,
@@ -100,15 +103,16 @@ export class DhtSet {
         ...(plan.clientMode === null ? {} : { clientMode: plan.clientMode }),
         peerInfoMapper: mapPeer,
         allowQueryWithZeroPeers: true,
-        alpha: NETWORK.lookUpParallel,
-        disjointPaths: NETWORK.lookUpPaths,
-        kBucketSize: NETWORK.recordsNear,
+        alpha: DHT.lookUpParallel,
+        disjointPaths: DHT.lookUpPaths,
+        kBucketSize: DHT.recordsNear,
         maxInboundStreams: NETWORK.inboundStreamsPerProtocolMax,
         reprovide: { threshold: 0, interval: 3_600_000, validity: NEVER_MS },
       })(guarded) as KadDHT
       const now = (): number => performance.now()
       const table = new ProviderTable({ now, random: Math.random, ...(hit && { hit }) })
-      const ownAddresses = (): Uint8Array[] => guarded.addressManager.getAddresses().map((address) => address.decapsulateCode(CODE_P2P).bytes)
+      const ownAddresses = (): Uint8Array[] =>
+        guarded.addressManager.getAddresses().map((address) => address.decapsulateCode(CODE_P2P).bytes)
       guardDht(dht, {
         codec: this.#codec,
         table,

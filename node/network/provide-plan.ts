@@ -5,7 +5,7 @@
  * look-up passes some of them on its way, so a key is found before the announcement is complete, and also where a crowd of strangers has
  * taken all the places around it. Other keys of the same region have their nearest peers among the same: one look-up serves them too.
  */
-import { NETWORK } from '../../protocol/limits.ts'
+import { DHT } from '../../protocol/limits.ts'
 
 /** Where a peer or key lies in the DHT: 32 bytes. */
 export type KadId = Uint8Array
@@ -48,12 +48,12 @@ export class ProvidePlan<Peer> {
 
   /** A peer has answered. True: it is told now, as one of few at its distance. */
   meet(peer: Peer, at: KadId): boolean {
-    if (this.#met.length >= NETWORK.lookUpPeersMax) return false
+    if (this.#met.length >= DHT.lookUpPeersMax) return false
     this.#met.push({ peer, at })
     this.#regionBits = null
     const distance = commonBits(this.#key, at)
     const count = this.#farCounts.get(distance) ?? 0
-    if (distance >= NETWORK.recordDistances || count >= NETWORK.recordsPerDistance) return false
+    if (distance >= DHT.recordDistances || count >= DHT.recordsPerDistance) return false
     this.#farCounts.set(distance, count + 1)
     this.#far.add(peer)
     return true
@@ -66,7 +66,7 @@ export class ProvidePlan<Peer> {
 
   /** Whether the nearest peers of this key are among those that were met: it lies in the region that the nearest to the first key span. */
   covers(key: KadId): boolean {
-    if (this.#met.length < NETWORK.recordsNear) return true // there are no others
+    if (this.#met.length < DHT.recordsNear) return true // there are no others
     this.#regionBits ??= Math.min(...this.#nearest(this.#key).map(({ at }) => commonBits(this.#key, at)))
     return commonBits(this.#key, key) >= this.#regionBits
   }
@@ -78,7 +78,7 @@ export class ProvidePlan<Peer> {
   }
 
   #nearest(key: KadId): Met<Peer>[] {
-    return [...this.#met].sort((a, b) => compareDistance(key, a.at, b.at)).slice(0, NETWORK.recordsNear)
+    return [...this.#met].sort((a, b) => compareDistance(key, a.at, b.at)).slice(0, DHT.recordsNear)
   }
 }
 
@@ -88,7 +88,7 @@ export function farStarts<Peer>(key: KadId, peers: Iterable<Met<Peer>>): Peer[] 
   for (const met of peers) {
     const distance = commonBits(key, met.at)
     const first = firsts.get(distance)
-    if (distance < NETWORK.recordDistances && (first === undefined || compareDistance(key, met.at, first.at) < 0)) firsts.set(distance, met)
+    if (distance < DHT.recordDistances && (first === undefined || compareDistance(key, met.at, first.at) < 0)) firsts.set(distance, met)
   }
   return [...firsts.values()].map(({ peer }) => peer)
 }

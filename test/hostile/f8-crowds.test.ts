@@ -45,6 +45,8 @@ test('a key that 45 strangers surround is still found, by the peers at larger di
   let found = 0
   for (const asker of askers) if (await finds(asker, key, provider.peerId)) found++
   meter.stop()
-  console.log(`found by ${found} of ${askers.length}; tables of ${stacks.map((stack) => stack.dht()[0]!.peers).join(' ')}; busy ${BUSY_MS_MAX}`)
+  console.log(
+    `found by ${found} of ${askers.length}; tables of ${stacks.map((stack) => stack.dht()[0]!.peers).join(' ')}; busy ${BUSY_MS_MAX}`,
+  )
   expect(found).toBeGreaterThanOrEqual(0.95 * askers.length)
 }, 180_000)

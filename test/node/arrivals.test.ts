@@ -118,7 +118,9 @@ describe('the door', () => {
 
 describe('the places', () => {
   /** The limits around a stand-in for libp2p's manager, which lets everybody in. */
-  const limited = (max: number): { hits: LimitName[]; accept: () => Promise<boolean>; connections: { direction: 'inbound' | 'outbound' }[] } => {
+  const limited = (
+    max: number,
+  ): { hits: LimitName[]; accept: () => Promise<boolean>; connections: { direction: 'inbound' | 'outbound' }[] } => {
     const hits: LimitName[] = []
     const connections: { direction: 'inbound' | 'outbound' }[] = []
     const manager = {

@@ -6,7 +6,7 @@ import { endpointOf, tableGroup } from '../../node/network/addresses.ts'
 import type { Insides, TablePeer } from '../../node/network/dht-insides.ts'
 import { diversifyTable, spreadStarts } from '../../node/network/dht-table.ts'
 import type { LimitName } from '../../protocol/limit-table.ts'
-import { NETWORK } from '../../protocol/limits.ts'
+import { DHT } from '../../protocol/limits.ts'
 
 /** A table of two buckets, halved by the first bit, which asks `verify` before it takes anybody. */
 class Table {
@@ -62,13 +62,13 @@ describe('the routing table', () => {
     expect(outcomes).toEqual([true, true, false, true, false])
     expect(await table.add('/ip4/5.6.8.1/tcp/4001', 3)).toBe(true)
     expect(table.hits).toEqual(['tablePerGroup', 'tablePerGroup'])
-    expect([NETWORK.tablePerGroupPerBucketMax, NETWORK.tablePerGroupMax]).toEqual([2, 3])
+    expect([DHT.tablePerGroupPerBucketMax, DHT.tablePerGroupMax]).toEqual([2, 3])
   })
 
   it('asks nobody to answer a ping whom it will not take', async () => {
     const table = new Table()
     for (let i = 0; i < 10; i++) await table.add(`/ip4/5.6.7.${i}/tcp/4001`, 0)
-    expect(table.verifies).toBe(NETWORK.tablePerGroupPerBucketMax)
+    expect(table.verifies).toBe(DHT.tablePerGroupPerBucketMax)
   })
 
   it('counts by what a peer is really connected from, a relay for all behind it, and leaves out who is not connected', async () => {
@@ -94,7 +94,7 @@ describe('the routing table', () => {
   it('takes no more when many come at the same moment', async () => {
     const table = new Table()
     const outcomes = await Promise.all(Array.from({ length: 10 }, (_, i) => table.add(`/ip4/5.6.7.${i}/tcp/4001`, 0)))
-    expect(outcomes.filter(Boolean)).toHaveLength(NETWORK.tablePerGroupPerBucketMax)
+    expect(outcomes.filter(Boolean)).toHaveLength(DHT.tablePerGroupPerBucketMax)
   })
 
   it('counts IPv6 by the /48', () => {
@@ -111,8 +111,7 @@ describe('the starts of a query', () => {
     for (const first of [0, 1, 2, 0x40, 0x41, 0x80, 0x81]) await table.add(`/ip4/5.${first}.7.1/tcp/4001`, first)
     spreadStarts(table.insides)
     const key = new Uint8Array(32)
-    const firstBytes = (peers: PeerId[]): number[] =>
-      peers.map((peer) => table.peers.find(({ peerId }) => peerId === peer)!.kadId[0]!)
+    const firstBytes = (peers: PeerId[]): number[] => peers.map((peer) => table.peers.find(({ peerId }) => peerId === peer)!.kadId[0]!)
     expect(firstBytes(table.insides.routingTable.closestPeers(key, { count: 3 }))).toEqual([0, 1, 2, 0x40, 0x80])
     expect(firstBytes(table.insides.routingTable.closestPeers(key, { count: 3, exclude: [] }))).toEqual([0, 1, 2])
     expect(firstBytes(table.insides.routingTable.closestPeers(key, { count: 1 }))).toEqual([0])

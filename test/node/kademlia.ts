@@ -4,7 +4,7 @@
  */
 import { createHash } from 'node:crypto'
 import { commonBits, farStarts, type KadId } from '../../node/network/provide-plan.ts'
-import { NETWORK } from '../../protocol/limits.ts'
+import { DHT } from '../../protocol/limits.ts'
 
 export interface Server {
   at: KadId
@@ -13,7 +13,7 @@ export interface Server {
   low: number
 }
 
-const K = NETWORK.recordsNear
+const K = DHT.recordsNear
 
 export const idOf = (text: string): KadId => createHash('sha256').update(text).digest()
 
@@ -38,7 +38,7 @@ export class Kademlia {
     )
     const starts = new Set([...nearestOf(table, distance), ...far])
     const seen = new Set<Server>(starts)
-    const paths = Array.from({ length: NETWORK.lookUpPaths }, () => ({ queue: [] as Server[], closest: [] as number[] }))
+    const paths = Array.from({ length: DHT.lookUpPaths }, () => ({ queue: [] as Server[], closest: [] as number[] }))
     for (const [i, server] of [...starts].entries()) paths[i % paths.length]!.queue.push(server)
     const asked: Server[] = []
     for (let isMoving = true; isMoving; ) {
@@ -77,9 +77,11 @@ export class Kademlia {
 
   /** Twenty of those that have exactly `bits` leading bits in common with the owner of a table, others for each owner. */
   #bucket(owner: KadId, bits: number): Server[] {
-    let buckets = this.#buckets.get(owner)
-    if (buckets === undefined) this.#buckets.set(owner, (buckets = []))
-    return (buckets[bits] ??= this.#fill(owner, bits))
+    const buckets = this.#buckets.get(owner) ?? []
+    const bucket = buckets[bits] ?? this.#fill(owner, bits)
+    buckets[bits] = bucket
+    this.#buckets.set(owner, buckets)
+    return bucket
   }
 
   #fill(owner: KadId, bits: number): Server[] {

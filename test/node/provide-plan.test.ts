@@ -1,7 +1,7 @@
 /** Whom a key is told to: the nearest, some at each larger distance, and which neighbours one look-up serves. */
 import { describe, expect, it } from 'vitest'
 import { commonBits, compareDistance, farStarts, type KadId, ProvidePlan } from '../../node/network/provide-plan.ts'
-import { NETWORK } from '../../protocol/limits.ts'
+import { DHT, NETWORK } from '../../protocol/limits.ts'
 import { idOf, Kademlia } from './kademlia.ts'
 
 /** A place with `bits` leading bits in common with the all-zero key, told apart by `tail`. */
@@ -29,11 +29,11 @@ describe('a provide plan', () => {
     const atOnce: string[] = []
     for (let bits = 0; bits < 12; bits++)
       for (let i = 0; i < 10; i++) if (plan.meet(`${bits}/${i}`, placeAt(bits, 10 - i))) atOnce.push(`${bits}/${i}`)
-    expect(atOnce).toHaveLength(NETWORK.recordDistances * NETWORK.recordsPerDistance)
+    expect(atOnce).toHaveLength(DHT.recordDistances * DHT.recordsPerDistance)
     expect(atOnce.slice(0, 4)).toEqual(['0/0', '0/1', '0/2', '1/0'])
     const rest = plan.rest()
     // The twenty nearest, and the very nearest at each of the larger distances.
-    expect(rest.filter((peer) => /^1[01]\//.test(peer))).toHaveLength(NETWORK.recordsNear)
+    expect(rest.filter((peer) => /^1[01]\//.test(peer))).toHaveLength(DHT.recordsNear)
     expect(rest.filter((peer) => !/^1[01]\//.test(peer)).sort()).toEqual([0, 1, 2, 3, 4, 5, 6, 7].map((bits) => `${bits}/9`))
   })
 
@@ -59,7 +59,7 @@ describe('a provide plan', () => {
   it('keeps no more peers in mind than the limit', () => {
     const plan = new ProvidePlan<number>(KEY)
     for (let i = 0; i < 1_000; i++) plan.meet(i, placeAt(200, i))
-    expect(plan.peersFor(KEY).every((peer) => peer < NETWORK.lookUpPeersMax)).toBe(true)
+    expect(plan.peersFor(KEY).every((peer) => peer < DHT.lookUpPeersMax)).toBe(true)
   })
 })
 
@@ -73,7 +73,7 @@ describe('a look-up', () => {
     const network = new Kademlia(4_000)
     for (const name of ['a', 'b', 'c']) {
       const key = idOf(`looked up ${name}`)
-      const asked = network.lookUp(idOf('somebody'), key, NETWORK.dialsPerFindMax + NETWORK.recordsNear)
+      const asked = network.lookUp(idOf('somebody'), key, NETWORK.dialsPerFindMax + DHT.recordsNear)
       expect(asked.length).toBeLessThanOrEqual(80)
       const met = new Set(asked)
       expect(network.nearest(key).filter((server) => met.has(server)).length).toBeGreaterThanOrEqual(18)

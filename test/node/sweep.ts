@@ -4,7 +4,7 @@
  */
 import { expect } from 'vitest'
 import { type KadId, ProvidePlan } from '../../node/network/provide-plan.ts'
-import { ANNOUNCE, NETWORK } from '../../protocol/limits.ts'
+import { ANNOUNCE, DHT, NETWORK } from '../../protocol/limits.ts'
 import { Announce, type AnnounceAction, type AnnounceEvent } from '../../protocol/swarm/announce.ts'
 import { idOf, Kademlia, type Server } from './kademlia.ts'
 
@@ -62,7 +62,10 @@ function sweep(network: Kademlia, shares: number, endMs: number, announcedAgoMs:
   }
   while (now < endMs) {
     const next = running[0]
-    now = Math.min(endMs, Math.max(now, Math.min(next?.doneMs ?? Number.POSITIVE_INFINITY, machine.nextTimeout() ?? Number.POSITIVE_INFINITY)))
+    now = Math.min(
+      endMs,
+      Math.max(now, Math.min(next?.doneMs ?? Number.POSITIVE_INFINITY, machine.nextTimeout() ?? Number.POSITIVE_INFINITY)),
+    )
     if (next !== undefined && next.doneMs <= now) feed(running.shift()!.event)
     else feed({ type: 'tick' })
   }
@@ -94,7 +97,7 @@ export function checkSweep(servers: number): { dialsPerSecond: number; lookUps: 
   // Whoever looks for one of them asks at least half of the servers that are nearest to it.
   for (const i of [0, 1, 2, 3, 5_000, 9_999]) {
     const nearest = new Set(network.nearest(idOf(`key ${i}`)))
-    expect(toldOf.get(`share ${i}`)!.filter((server) => nearest.has(server)).length).toBeGreaterThanOrEqual(NETWORK.recordsNear / 2)
+    expect(toldOf.get(`share ${i}`)!.filter((server) => nearest.has(server)).length).toBeGreaterThanOrEqual(DHT.recordsNear / 2)
   }
   return { dialsPerSecond: (dials * 1000) / (DAYS * 22 * HOUR), lookUps }
 }
