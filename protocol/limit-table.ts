@@ -4,7 +4,7 @@
  * Whoever enforces one says so to a Hit by its name. Plain data and a counter for each: no clock, no map that grows.
  * The values stand in limits.ts; what the user set instead is told by the node.
  */
-import { BUDGETS, DHT } from './budget-limits.ts'
+import { BUDGETS } from './budget-limits.ts'
 import { CHECKING, CONTROL, DHT, FORMAT, NETWORK, NODE, RELAY, SCORE, SHARING, STORAGE, SWARM, UPLOAD, WIRE } from './limits.ts'
 
 export interface LimitDeclaration {
