@@ -3,6 +3,8 @@ export const DHT = {
   /** Peers of one neighbourhood in one bucket of a routing table, and in the whole table. */
   tablePerGroupPerBucketMax: 2,
   tablePerGroupMax: 3,
+  /** Peers whose neighbourhood is kept in mind: more than a table holds (64 buckets of twenty). */
+  tablePeersMax: 2_048,
   /** Ways of one look-up that share no peer, each with so many questions at once: whoever answers falsely leads one of them astray. Each
    *  goes on until it has asked the twenty nearest that it knows: three ask some 60 peers, the library's ten ask 200. */
   lookUpPaths: 3,

@@ -35,12 +35,23 @@ export function diversifyTable({ routingTable: { kb } }: Pick<Insides, 'routingT
   const isThere = ({ kadId, atMs }: Entered): boolean => kb.get(kadId) !== undefined || init.now() - atMs < ENTERING_MS
 
   const isFull = (group: string, { kadId }: TablePeer): boolean => {
-    for (const [peer, other] of entered) if (!isThere(other)) entered.delete(peer)
-    const others = [...entered].filter(([, other]) => other.group === group)
-    if (others.length >= DHT.tablePerGroupMax) return true
     const bucket = kb._determineBucket(kadId)
-    const inBucket = others.filter(([, other]) => kb._determineBucket(other.kadId) === bucket)
-    return inBucket.length >= DHT.tablePerGroupPerBucketMax
+    let [inTable, inBucket] = [0, 0]
+    for (const [peer, other] of entered) {
+      if (other.group !== group) continue
+      if (!isThere(other)) {
+        entered.delete(peer)
+        continue
+      }
+      inTable++
+      if (kb._determineBucket(other.kadId) === bucket) inBucket++
+    }
+    return inTable >= DHT.tablePerGroupMax || inBucket >= DHT.tablePerGroupPerBucketMax
+  }
+
+  const note = (peer: string, entry: Entered): void => {
+    if (entered.size >= DHT.tablePeersMax) for (const [name, other] of entered) if (!isThere(other)) entered.delete(name)
+    entered.set(peer, entry)
   }
 
   /** Undefined: not connected, so nobody knows. Null: neighbourhoods do not count there. */
@@ -63,7 +74,7 @@ export function diversifyTable({ routingTable: { kb } }: Pick<Insides, 'routingT
     // Others may have entered meanwhile, and only now it is certain where this one is.
     const group = groupOf(peer.peerId)
     if (group === undefined || isRefused(group, peer)) return false
-    if (group !== null) entered.set(peer.peerId.toString(), { kadId: peer.kadId, group, atMs: init.now() })
+    if (group !== null) note(peer.peerId.toString(), { kadId: peer.kadId, group, atMs: init.now() })
     return true
   }
 }

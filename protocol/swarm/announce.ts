@@ -330,7 +330,8 @@ export class Announce {
       share.provide.isRunning = true
       return along.push(name) === this.#limits.alsoMax
     })
-    if (along.length > 0) this.#along.set(cid, along)
+    // A share that came back while its first announcement is still under way has those of both.
+    if (along.length > 0) this.#along.set(cid, [...(this.#along.get(cid) ?? []), ...along])
     return along
   }
 
