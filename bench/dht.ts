@@ -17,7 +17,7 @@ const MINUTE_MS = 60_000
 /** A look-up that takes longer has failed. */
 const FIND_MS = 10_000
 /** Between look-ups, and between announcements. */
-const FIND_EVERY_MS = 250
+const FIND_EVERY_MS = 500
 const PROVIDE_EVERY_MS = 1_000
 /** Looked for again so soon, while an announcement is on its way. */
 const USABLE_EVERY_MS = 50

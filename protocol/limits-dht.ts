@@ -5,6 +5,10 @@ export const DHT = {
   tablePerGroupMax: 3,
   /** Peers whose neighbourhood is kept in mind: more than a table holds (64 buckets of twenty). */
   tablePeersMax: 2_048,
+  /** A table of so few peers is that of a newcomer: it looks around so soon after the first of them, and no oftener than so. */
+  entrancesMax: 8,
+  fillAfterMs: 500,
+  fillEveryMs: 60_000,
   /** Ways of one look-up that share no peer, each with so many questions at once: whoever answers falsely leads one of them astray. Each
    *  goes on until it has asked the twenty nearest that it knows: three ask some 60 peers, the library's ten ask 200. */
   lookUpPaths: 3,

@@ -25,7 +25,7 @@ export interface Insides {
     size: number
     closestPeers: Closest
     remove(peer: PeerId): Promise<void>
-    addEventListener(type: 'peer:add', listener: () => void, options: { once: true; signal: AbortSignal }): void
+    addEventListener(type: 'peer:add', listener: () => void, options?: { once: true; signal: AbortSignal }): void
     kb: {
       /** Asked before a peer enters the table. */
       verify(peer: TablePeer, options?: object): Promise<boolean>

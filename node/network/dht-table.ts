@@ -6,7 +6,7 @@
  */
 import type { Connection, PeerId } from '@libp2p/interface'
 import type { Hit } from '../../protocol/limit-table.ts'
-import { DHT } from '../../protocol/limits.ts'
+import { DHT, WAITS } from '../../protocol/limits.ts'
 import { endpointOf, tableGroup } from './addresses.ts'
 import type { Insides, TablePeer } from './dht-insides.ts'
 import { farStarts, type KadId } from './provide-plan.ts'
@@ -92,4 +92,25 @@ export function spreadStarts({ routingTable }: Pick<Insides, 'routingTable'>): v
     }
     return [...nearest, ...farStarts(key, table()).filter((peer) => !known.has(peer.toString()))]
   }
+}
+
+/**
+ * Looks for the peers around this node as soon as there is anybody to ask. The library does so a second after the start, when the entrances
+ * may not have answered yet, and then no sooner than five minutes later.
+ */
+export function fillTable({ routingTable }: Pick<Insides, 'routingTable'>, lookAround: (signal: AbortSignal) => Promise<void>): void {
+  let isPlanned = false
+  routingTable.addEventListener('peer:add', () => {
+    if (isPlanned || routingTable.size > DHT.entrancesMax) return
+    isPlanned = true
+    // Others of the first ones come at the same time.
+    const look = (): void => {
+      lookAround(AbortSignal.timeout(WAITS.findMs)).catch(() => {}) // the node is stopping, or nobody answers: the library looks again
+    }
+    setTimeout(look, DHT.fillAfterMs).unref()
+    const again = (): void => {
+      isPlanned = false
+    }
+    setTimeout(again, DHT.fillEveryMs).unref()
+  })
 }

@@ -19,7 +19,7 @@ import { insidesOf } from './dht-insides.ts'
 import { kadIdOf, type Provided, provideKeys } from './dht-provide.ts'
 import { type ProviderRecord, ProviderTable } from './dht-providers.ts'
 import { addressTexts, mergeAll, peerIdText } from './dht-results.ts'
-import { diversifyTable, spreadStarts } from './dht-table.ts'
+import { diversifyTable, fillTable, spreadStarts } from './dht-table.ts'
 import type { DialBudget, QueryDials } from './dial-budget.ts'
 import { acceptsAddress, type DhtPlan, type NetworkPlan } from './plan.ts'
 
@@ -113,11 +113,12 @@ export class DhtSet {
       const table = new ProviderTable({ now, random: Math.random, ...(hit && { hit }) })
       const ownAddresses = (): Uint8Array[] =>
         guarded.addressManager.getAddresses().map((address) => address.decapsulateCode(CODE_P2P).bytes)
+      const self = components.peerId.toMultihash().bytes
       guardDht(dht, {
         codec: this.#codec,
         table,
         own: this.#own,
-        self: components.peerId.toMultihash().bytes,
+        self,
         ownAddresses,
         mapPeer,
         isEd25519Only: plan.isEd25519Only,
@@ -127,7 +128,10 @@ export class DhtSet {
       const connectionsOf = (peer: PeerId): Connection[] => components.connectionManager.getConnections(peer)
       diversifyTable(insidesOf(dht), { connectionsOf, groupPrivate, now, ...(hit && { hit }) })
       spreadStarts(insidesOf(dht))
-      this.#members.push({ plan, dht, table, self: () => ({ id: components.peerId.toMultihash().bytes, multiaddrs: ownAddresses() }) })
+      fillTable(insidesOf(dht), async (signal) => {
+        for await (const _ of dht.getClosestPeers(self, queryOptions(signal, { left: NETWORK.dialsPerFindMax })));
+      })
+      this.#members.push({ plan, dht, table, self: () => ({ id: self, multiaddrs: ownAddresses() }) })
       return dht
     }
   }

@@ -33,7 +33,7 @@ beforeEach(async () => {
   file = sandbox.path('file.bin')
   await writeFile(file, randomBytes(MIB))
   shared = await seeder.json<ShareResult>('share', file)
-  hinted = (await seeder.json<ShareResult>('share', '--hint', file)).link
+  hinted = (await seeder.json<ShareResult>('share', file, '--hint')).link
   expect(hinted).not.toBe(shared.link)
 })
 
