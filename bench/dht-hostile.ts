@@ -16,14 +16,28 @@ import { MIB, say } from './meters.ts'
 interface Cost {
   attack: string
   busyMs: number
+  /** What is held after a collection, and what the process has from the system. */
+  heldMiB: number
   grownMiB: number
   victimDials: number | null
   findMs: number | null
 }
 
-const rss = (): number => {
-  ;(globalThis as { gc?: () => void }).gc?.() // there with --expose-gc
-  return process.memoryUsage().rss
+interface Memory {
+  held: number
+  resident: number
+}
+
+function memory(): Memory {
+  const { gc } = globalThis as { gc?: () => void } // there with --expose-gc
+  gc?.()
+  const { heapUsed, external, rss } = process.memoryUsage()
+  return { held: heapUsed + external, resident: rss }
+}
+
+function grown(before: Memory): Pick<Cost, 'heldMiB' | 'grownMiB'> {
+  const now = memory()
+  return { heldMiB: (now.held - before.held) / MIB, grownMiB: (now.resident - before.resident) / MIB }
 }
 
 const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString('hex')
@@ -36,14 +50,14 @@ async function asked(count: number): Promise<Cost> {
   const stack = await startStack({ bootstrap: ready.type === 'ready' ? [ready.address] : [] })
   await stack.connectBootstrap(patience())
   for (let waited = 0; stack.dht()[0]?.peers !== 1 && waited < 10_000; waited += 50) await delay(50)
-  const before = rss()
+  const before = memory()
   const meter = startBusyMeter()
   for (let i = 0; i < 3; i++) for await (const _ of stack.find(randomBytes(32), patience()));
   await stack.provide(randomBytes(32), patience())
   const cost: Cost = {
     attack: `${count} fake peers in an answer, at one address`,
     busyMs: meter.stop(),
-    grownMiB: (rss() - before) / MIB,
+    ...grown(before),
     victimDials: sink.connections(),
     findMs: null,
   }
@@ -63,7 +77,7 @@ async function told(attack: string, what: Pick<Attack, 'kind' | 'count'>): Promi
   const [provider, asker] = honest as [(typeof honest)[0], (typeof honest)[0]] // two were started
   const key = randomBytes(32)
   await provider.provide(key, patience())
-  const before = rss()
+  const before = memory()
   const meter = startBusyMeter()
   await startAttacker({ ...what, target, key: hex(key) }).done
   const busyMs = meter.stop()
@@ -74,7 +88,7 @@ async function told(attack: string, what: Pick<Attack, 'kind' | 'count'>): Promi
     findMs = performance.now() - beganMs
     break
   }
-  const cost: Cost = { attack, busyMs, grownMiB: (rss() - before) / MIB, victimDials: null, findMs }
+  const cost: Cost = { attack, busyMs, ...grown(before), victimDials: null, findMs }
   await endAll()
   return cost
 }
@@ -128,11 +142,11 @@ async function main(): Promise<void> {
   }
   const crowd = values.only === 'attacks' ? null : await surround(Number(values.nodes), Number(values.sybils), Number(values.keys))
   if (values.json) return say(JSON.stringify({ costs, crowd }))
-  say('| attack | busy at most | memory | dials to the victim | seeder found after |')
+  say('| attack | busy at most | memory held, resident | dials to the victim | seeder found after |')
   say('|---|---|---|---|---|')
-  for (const { attack, busyMs, grownMiB, victimDials, findMs } of costs)
+  for (const { attack, busyMs, heldMiB, grownMiB, victimDials, findMs } of costs)
     say(
-      `| ${attack} | ${busyMs.toFixed(0)} ms | ${grownMiB.toFixed(1)} MiB | ${victimDials ?? ''} | ${findMs === null ? '' : `${findMs.toFixed(0)} ms`} |`,
+      `| ${attack} | ${busyMs.toFixed(0)} ms | ${heldMiB.toFixed(1)}, ${grownMiB.toFixed(1)} MiB | ${victimDials ?? ''} | ${findMs === null ? '' : `${findMs.toFixed(0)} ms`} |`,
     )
   if (crowd !== null)
     say(

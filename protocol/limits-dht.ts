@@ -21,4 +21,6 @@ export const DHT = {
   recordsPerDistance: 3,
   recordDistances: 8,
   recordsAtOnceMax: 10,
+  /** Messages of one stream that are answered before others have their turn: a few milliseconds. */
+  messagesPerTurn: 8,
 } as const

@@ -3,11 +3,12 @@
  *
  * Message sizes and entries are limited in dht-decode.ts, records in dht-providers.ts, who enters the routing table in dht-table.ts.
  */
+import { setImmediate as nextTurn } from 'node:timers/promises'
 import type { Connection, PeerId, PeerInfo, Stream } from '@libp2p/interface'
 import type { KadDHT, KadDHTComponents } from '@libp2p/kad-dht'
 import { pbStream } from '@libp2p/utils'
 import { RemoteError } from '../../protocol/errors.ts'
-import { NETWORK, WAITS } from '../../protocol/limits.ts'
+import { DHT, NETWORK, WAITS } from '../../protocol/limits.ts'
 import type { Log } from '../log.ts'
 import { endpointOf, ipGroup } from './addresses.ts'
 import { type DhtCodec, type DhtMessage, type DhtPeer, usableAddresses } from './dht-decode.ts'
@@ -142,6 +143,8 @@ async function serveStream(stream: Stream, connection: Connection, init: DhtGuar
       if (handle === undefined) throw new RemoteError('UNKNOWN_TYPE', `DHT message ${message.type}`)
       const reply = await handle(connection, message)
       if (reply !== undefined) await messages.write(reply, init.codec, { signal: AbortSignal.timeout(WAITS.helloMs) })
+      // A window full of messages is here at once: others have their turn in between.
+      if (count % DHT.messagesPerTurn === DHT.messagesPerTurn - 1) await nextTurn()
     }
     await stream.close({ signal: AbortSignal.timeout(WAITS.helloMs) })
   } catch (thrown) {
