@@ -213,8 +213,7 @@ export const CONTACTS = {
   contactsPerTellerMax: 64,
   addressesMax: WIRE.addressesPerPeerMax,
   dialsAtOnceMax: 8,
-  /** A dial that takes longer, its hello included, goes on and no longer counts among these: 63 that never answer hold up the one that
-   *  does for some seconds and not for a minute. */
+  /** A dial that takes longer, its hello included, goes on and no longer counts among these: those that never answer hold nobody up. */
   dialSlowMs: 1_000,
   /** Dialled up to so many; those who dial us fill the rest. */
   neighboursWanted: 20,
@@ -269,17 +268,16 @@ export const ANNOUNCE = {
   sharesAtOnceMax: 4,
   /** Shares of at most so many blocks may have a record for each block: 64 records cost some minutes. */
   blockRecordsMax: 64,
-  /** Shares are announced up to so long before their time when a neighbour in the DHT is: the sweep takes 21 h, no interval is over 22 h. */
+  /** So long before its time a share is announced with a neighbour, of so many: a sweep takes 21 h, their records some seconds. */
   aheadMs: 3_600_000,
-  /** Neighbours that go along with one look-up: their records are sent within WAITS.provideMs. */
   alsoMax: 128,
 } as const
 
 /** Connections, the DHT and dials. */
 export const NETWORK = {
   connectionsMax: 1_000,
+  /** Not upgraded yet, those left out that are just being closed for newer ones; so many more of these. */
   pendingInboundMax: 512,
-  /** Those that are just being closed to make room for others. */
   pendingClosingMax: 128,
   /** Handshakes with those that come in, a second, and at once after a pause: some milliseconds each. */
   handshakesPerSecond: 100,
@@ -338,8 +336,7 @@ export const NETWORK = {
   neighbourDialsAtOnceMax: 4,
   neighbourRetryMs: 30_000,
   providerValidityMs: 48 * 3_600_000,
-  /** Part of the connections that is kept for those that this node dials itself: nobody can take them all. */
-  outboundPart: 0.25,
+  outboundPart: 0.25, // of the connections is for those that this node dials itself: nobody can take them all
 } as const
 
 /** The local API. */

@@ -143,8 +143,10 @@ export async function createStack(options: StackOptions): Promise<Stack> {
   const reach = await Reachability.open({ swarmProtocol: plan.swarmProtocol, dhts, budget, log, hit, now, isLoopbackFar })
   gater.hooks.denyInboundRelayReservation = (peer) => reach.deniesReservation(peer)
   const { mdns, socketsMax = null, dialFrom = null } = options
+  const hosts = new OwnHosts({ hosts: hostsOfThisComputer, log })
   const listen = await withKeptPorts(options.listen, datastore, log)
-  const node = await createNode({ limits, privateKey, plan, listen, mdns, datastore, budget, gater, dhts, reach, socketsMax, dialFrom })
+  const parts = { limits, privateKey, plan, listen, mdns, datastore, budget, gater, dhts, reach, hosts, socketsMax, dialFrom }
+  const node = await createNode(parts)
   node.addEventListener('connection:open', ({ detail }) => {
     // A relay is found anew each time, and whoever asks to be dialled is not one that we looked for.
     const isOurs = detail.direction === 'outbound' && !reach.isCheck(detail.remotePeer)
