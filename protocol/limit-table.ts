@@ -5,7 +5,7 @@
  * The values stand in limits.ts; what the user set instead is told by the node.
  */
 import { BUDGETS } from './budget-limits.ts'
-import { CHECKING, CONTROL, FORMAT, NETWORK, NODE, RELAY, SCORE, SHARING, STORAGE, SWARM, UPLOAD, WIRE } from './limits.ts'
+import { CHECKING, CONTROL, DHT, FORMAT, NETWORK, NODE, RELAY, SCORE, SHARING, STORAGE, SWARM, UPLOAD, WIRE } from './limits.ts'
 
 export interface LimitDeclaration {
   /** Null: none until the user sets one. */
@@ -29,6 +29,7 @@ export const LIMITS = {
   connections: counted(NETWORK.connectionsMax, '', 'connections'),
   pendingInbound: counted(NETWORK.pendingInboundMax, '', 'connections that come in and are not upgraded yet'),
   pendingInboundPerHost: counted(NETWORK.pendingInboundPerHostMax, '', 'of these, from one host'),
+  handshakes: counted(NETWORK.handshakesPerSecond, 'a second', 'handshakes with those that come in; others wait'),
   inboundPerHost: counted(NETWORK.inboundPerHostPerSecondMax, 'a second', 'connections that come in from one host'),
   streamsPerConnection: constant(NETWORK.inboundStreamsPerConnectionMax, '', 'streams that one connection may open'),
   windowBytes: constant(NETWORK.windowBytesMax, 'bytes', 'window of one stream'),
@@ -64,6 +65,7 @@ export const LIMITS = {
   providersPerPeer: counted(NETWORK.providersPerPeerMax, '', 'provider records of one peer'),
   providersPerMinute: counted(NETWORK.providersPerPeerPerMinuteMax, 'a minute', 'provider records that one peer offers'),
   providersTotal: counted(NETWORK.providersTotalMax, '', 'provider records'),
+  tablePerGroup: counted(DHT.tablePerGroupMax, '', 'peers of one neighbourhood in a routing table'),
   dialsPerQuery: counted(NETWORK.dialsPerFindMax, '', 'dials of one look-up'),
   dialsPerHost: counted(NETWORK.dialsPerHostPerMinuteMax, 'a minute', 'dials to one host'),
   dialsPerSubnet: counted(NETWORK.dialsPerSubnetPerMinuteMax, 'a minute', 'dials to one neighbourhood'),

@@ -4,6 +4,7 @@
  * One module, so that a reader can check that each queue, wait, map and message has an upper bound. Constants of the format itself
  * (block size, widths) stand in the first group and are fixed by protocol/README.md; the others may be tuned.
  */
+export { DHT } from './limits-dht.ts'
 export { CHECKING, LIVENESS, MAPPING, REACH, RELAY } from './limits-reach.ts'
 export { SOURCES } from './limits-sources.ts'
 
@@ -212,6 +213,8 @@ export const CONTACTS = {
   contactsPerTellerMax: 64,
   addressesMax: WIRE.addressesPerPeerMax,
   dialsAtOnceMax: 8,
+  /** A dial that takes longer, its hello included, goes on and no longer counts among these: those that never answer hold nobody up. */
+  dialSlowMs: 1_000,
   /** Dialled up to so many; those who dial us fill the rest. */
   neighboursWanted: 20,
   neighboursMax: SWARM.peersPerShareMax,
@@ -265,12 +268,20 @@ export const ANNOUNCE = {
   sharesAtOnceMax: 4,
   /** Shares of at most so many blocks may have a record for each block: 64 records cost some minutes. */
   blockRecordsMax: 64,
+  /** So long before its time a share is announced with a neighbour, of so many: a sweep takes 21 h, their records some seconds. */
+  aheadMs: 3_600_000,
+  alsoMax: 128,
 } as const
 
 /** Connections, the DHT and dials. */
 export const NETWORK = {
   connectionsMax: 1_000,
+  /** Not upgraded yet, those left out that are just being closed for newer ones; so many more of these. */
   pendingInboundMax: 512,
+  pendingClosingMax: 128,
+  /** Handshakes with those that come in, a second, and at once after a pause: some milliseconds each. */
+  handshakesPerSecond: 100,
+  handshakesAtOnceMax: 100,
   pendingInboundPerHostMax: 8,
   inboundUpgradeMs: 4_000,
   inboundPerHostPerSecondMax: 50,
@@ -325,6 +336,7 @@ export const NETWORK = {
   neighbourDialsAtOnceMax: 4,
   neighbourRetryMs: 30_000,
   providerValidityMs: 48 * 3_600_000,
+  outboundPart: 0.25, // of the connections is for those that this node dials itself: nobody can take them all
 } as const
 
 /** The local API. */

@@ -44,7 +44,7 @@ const sources: Source[] = allFiles
 const readText = (path: string): string => readFileSync(join(ROOT, path), 'utf8')
 
 /** The documents, besides the license. */
-const PAPERS = ['README.md', 'CHANGELOG.md', 'SECURITY.md', ...allFiles.filter((path) => path.endsWith('.md'))]
+const PAPERS = ['README.md', 'CHANGELOG.md', 'SECURITY.md', 'LEAKS.md', ...allFiles.filter((path) => path.endsWith('.md'))]
 
 /** The source without comments and the contents of strings: a word in a sentence is no use of it. */
 const codeOf = (text: string): string =>

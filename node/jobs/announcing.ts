@@ -6,10 +6,12 @@ import { ANNOUNCE, WAITS } from '../../protocol/limits.ts'
 import { Announce, type AnnounceAction, type AnnounceEvent, type AnnounceKeys } from '../../protocol/swarm/announce.ts'
 import { nodePrimitives } from '../crypto/primitives.ts'
 import type { Log } from '../log.ts'
-import type { FoundPeer, Stack } from '../network/stack.ts'
+import { type FoundPeer, phaseOf, placeOf, type Stack } from '../network/stack.ts'
 import type { Records } from '../storage/records.ts'
 import type { Holding } from './holding.ts'
 import type { LiveShare } from './live-share.ts'
+
+type ProvideAction = Extract<AnnounceAction, { type: 'provide' }>
 
 export interface AnnouncingParts {
   /** Null without a network: then nothing happens at all. */
@@ -35,11 +37,11 @@ export class Announcing {
 
   constructor(parts: AnnouncingParts) {
     this.#parts = parts
-    this.#machine = new Announce(ANNOUNCE, Math.random, parts.keys)
+    this.#machine = new Announce(ANNOUNCE, Math.random, parts.keys, parts.stack === null ? 0 : phaseOf(parts.stack.peerIdBytes))
   }
 
   /** A share is kept, or about to be fetched: it is announced in its time. */
-  add({ cid, record }: Holding): void {
+  add({ cid, record, rendezvous }: Holding): void {
     const blockCount = record?.blockCount ?? null
     if (this.#parts.keys === 'blocks' && blockCount !== null && blockCount > ANNOUNCE.blockRecordsMax)
       this.#parts.log.warn('a share is too large for a record of each block: only the share is announced', { blockCount })
@@ -50,6 +52,7 @@ export class Announcing {
       announcedMs: record?.announcedMs ?? null,
       wallNow: Date.now(),
       blockCount,
+      place: placeOf(rendezvous),
     })
   }
 
@@ -101,32 +104,45 @@ export class Announcing {
     const { holding: find, track } = this.#parts
     const holding = find(action.cid)
     if (holding === undefined) return
-    if (action.type === 'provide') track(this.#provide(stack, holding, action.keys))
+    if (action.type === 'provide') track(this.#provide(stack, holding, action))
     else if (action.type === 'find') track(this.#find(stack, holding))
     else track(stack.stopProviding(holding.rendezvous))
   }
 
-  async #provide(stack: Stack, holding: Holding, keys: AnnounceKeys): Promise<void> {
-    const { signal, log, records } = this.#parts
-    const provide = (key: Uint8Array): Promise<number> =>
-      stack.provide(key, AbortSignal.any([signal, AbortSignal.timeout(WAITS.provideMs)]))
+  async #provide(stack: Stack, holding: Holding, { keys, also }: ProvideAction): Promise<void> {
+    const { signal, log } = this.#parts
+    const others = also.flatMap((cid) => this.#parts.holding(cid) ?? [])
+    const deadline = (): AbortSignal => AbortSignal.any([signal, AbortSignal.timeout(WAITS.provideMs)])
     let told = 0
+    let along: Holding[] = []
     try {
-      told = await provide(holding.rendezvous)
+      const provided = await stack.provideAll(
+        [holding, ...others].map(({ rendezvous }) => rendezvous),
+        deadline(),
+      )
+      told = provided.told
+      along = provided.covered.flatMap((index) => others[index] ?? [])
       if (keys === 'blocks' && told > 0) {
-        for (const key of await this.#blockKeys(holding)) if ((await provide(key)) === 0) break
+        for (const key of await this.#blockKeys(holding)) if ((await stack.provide(key, deadline())) === 0) break
         this.#parts.onIdle(holding)
       }
     } catch (error) {
       log.debug('announcing failed', { error })
     }
     if (signal.aborted) return
-    if (this.#parts.holding(holding.cid.text) !== holding) return await stack.stopProviding(holding.rendezvous) // let go of meanwhile
-    if (told > 0 && holding.record !== null) {
-      holding.record = { ...holding.record, announcedMs: Date.now() }
-      await records.setAnnounced(holding.cid.text, holding.record.announcedMs ?? 0)
-    }
-    this.#feed({ type: 'provideDone', cid: holding.cid.text, ok: told > 0 })
+    for (const other of told > 0 ? [holding, ...along] : []) await this.#noteAnnounced(other)
+    if (!this.#isHeld(holding)) await stack.stopProviding(holding.rendezvous) // let go of meanwhile
+    this.#feed({ type: 'provideDone', cid: holding.cid.text, ok: told > 0, also: along.map(({ cid }) => cid.text) })
+  }
+
+  #isHeld(holding: Holding): boolean {
+    return this.#parts.holding(holding.cid.text) === holding
+  }
+
+  async #noteAnnounced(holding: Holding): Promise<void> {
+    if (holding.record === null || !this.#isHeld(holding)) return
+    holding.record = { ...holding.record, announcedMs: Date.now() }
+    await this.#parts.records.setAnnounced(holding.cid.text, holding.record.announcedMs ?? 0)
   }
 
   /** The names in the DHT of the blocks of a small share, as far as they are known: made like that of the share. */

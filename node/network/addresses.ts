@@ -71,6 +71,16 @@ export function hostGroup(endpoint: Endpoint, groupPrivate: boolean): string | n
     .join(':')}::/64`
 }
 
+/** The neighbourhood as routing tables count it: /24 for IPv4, /48 for IPv6. Whoever is reached through a relay counts with the relay. */
+export function tableGroup(endpoint: Endpoint, groupPrivate: boolean): string | null {
+  const direct = { ...endpoint, isRelayed: false }
+  if (endpoint.kind !== 'ip6' || !isGrouped(direct, groupPrivate)) return ipGroup(direct, groupPrivate)
+  return `${wordsOf(endpoint.host)
+    .slice(0, 3)
+    .map((word) => word.toString(16))
+    .join(':')}::/48`
+}
+
 /** True when an IPv4 or IPv6 host lies in one of `subnets` (CIDR text, e.g. of this machine's interfaces). */
 export function isInSubnets(endpoint: Endpoint, subnets: readonly string[]): boolean {
   return subnets.some((subnet) => {

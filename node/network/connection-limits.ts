@@ -4,7 +4,7 @@ import { NETWORK } from '../../protocol/limits.ts'
 
 /** What is used of libp2p's connection manager. */
 interface Manager {
-  getConnections(): unknown[]
+  getConnections(): { direction: 'inbound' | 'outbound' }[]
   setMaxConnections(count: number): void
   acceptIncomingConnection(connection: { remoteAddr: unknown }): Promise<boolean>
   incomingPendingConnections: number
@@ -38,12 +38,19 @@ export class ConnectionLimits {
   #watch(manager: Manager): void {
     const accept = manager.acceptIncomingConnection.bind(manager)
     manager.acceptIncomingConnection = async (connection) => {
-      const isFull = manager.getConnections().length >= this.#max
-      const isPendingFull = manager.incomingPendingConnections >= NETWORK.pendingInboundMax
-      const isAccepted = await accept(connection)
+      const isFull = this.#isFull(manager)
+      const isPendingFull = manager.incomingPendingConnections >= NETWORK.pendingInboundMax + NETWORK.pendingClosingMax
+      const isAccepted = !isFull && (await accept(connection))
       if (!isAccepted) this.#hit(isPendingFull ? 'pendingInbound' : isFull ? 'connections' : 'inboundPerHost')
       return isAccepted
     }
+  }
+
+  /** Some places are for those that we dial: whoever dials us cannot take them all. */
+  #isFull(manager: Manager): boolean {
+    const connections = manager.getConnections()
+    const inbound = connections.reduce((count, { direction }) => count + (direction === 'inbound' ? 1 : 0), 0)
+    return connections.length >= this.#max || inbound >= this.#max - Math.floor(this.#max * NETWORK.outboundPart)
   }
 
   get max(): number {

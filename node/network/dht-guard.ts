@@ -1,35 +1,23 @@
 /**
  * The guards around one kad-dht: how it reads and answers messages, and what its queries may dial.
  *
- * It touches private fields of the library. It checks that they are where they were, and refuses to start otherwise, so
- * that an upgrade which moves one is noticed at once. Message sizes and entries are limited in dht-decode.ts, records in dht-providers.ts.
+ * Message sizes and entries are limited in dht-decode.ts, records in dht-providers.ts, who enters the routing table in dht-table.ts.
  */
-import type { Connection, PeerInfo, Stream } from '@libp2p/interface'
+import { setImmediate as nextTurn } from 'node:timers/promises'
+import type { Connection, PeerId, PeerInfo, Stream } from '@libp2p/interface'
 import type { KadDHT, KadDHTComponents } from '@libp2p/kad-dht'
 import { pbStream } from '@libp2p/utils'
 import { RemoteError } from '../../protocol/errors.ts'
-import { NETWORK, WAITS } from '../../protocol/limits.ts'
+import { DHT, NETWORK, WAITS } from '../../protocol/limits.ts'
 import type { Log } from '../log.ts'
 import { endpointOf, ipGroup } from './addresses.ts'
 import { type DhtCodec, type DhtMessage, type DhtPeer, usableAddresses } from './dht-decode.ts'
+import { type Insides, insidesOf } from './dht-insides.ts'
 import type { ProviderTable } from './dht-providers.ts'
 import type { DialBudget, QueryDials } from './dial-budget.ts'
 import { NetworkError } from './network-error.ts'
 
 type Handle = (connection: Connection, message: DhtMessage) => Promise<Partial<DhtMessage> | undefined>
-
-/** What this file uses of the library's insides. */
-interface Insides {
-  rpc: {
-    handlers: Record<string, { handle(peer: Connection['remotePeer'], message: DhtMessage): Promise<Partial<DhtMessage> | undefined> }>
-    onIncomingStream(stream: Stream, connection: Connection): Promise<void>
-  }
-  peerRouting: { getClosestPeersOffline(key: Uint8Array, options: { exclude: unknown[] }): Promise<PeerInfo[]> }
-  routingTable: {
-    size: number
-    addEventListener(type: 'peer:add', listener: () => void, options: { once: true; signal: AbortSignal }): void
-  }
-}
 
 export interface DhtGuardInit {
   codec: DhtCodec
@@ -79,24 +67,43 @@ export async function hasPeers(dht: KadDHT, signal: AbortSignal): Promise<boolea
 /** Peers in the routing table now. */
 export const tableSize = (dht: KadDHT): number => insidesOf(dht).routingTable.size
 
-/** The components for one DHT: dials of its queries are taken from a budget, and it learns only the addresses that it may tell. */
+/**
+ * The components for one DHT: dials of its queries are taken from a budget, and it learns only the addresses that it may tell.
+ * `onUnreachable` is called for a peer that is not there any more, as long as others are.
+ */
 export function guardedComponents(
   components: KadDHTComponents,
   budget: DialBudget,
   addressFilter: (address: ReturnType<KadDHTComponents['addressManager']['getAddresses']>[number]) => boolean,
+  onUnreachable: (peer: PeerId) => void,
 ): KadDHTComponents {
   const { connectionManager, addressManager } = components
   const openStream: typeof connectionManager.openStream = async (peer, protocol, options) => {
     const isConnected = !Array.isArray(peer) && 'toMultihash' in peer && connectionManager.getConnections(peer).length > 0
     const dials = (options as { dials?: QueryDials } | undefined)?.dials // our own field, given to the query, handed through by it
     if (!isConnected && !budget.takeForQuery(dials)) throw new NetworkError('BUDGET', 'this query has dialled enough')
-    return connectionManager.openStream(peer, protocol, options)
+    try {
+      return await connectionManager.openStream(peer, protocol, options)
+    } catch (error) {
+      const isOnline = connectionManager.getConnections().length > 0
+      if (isOnline && !Array.isArray(peer) && 'toMultihash' in peer && isUnreachable(error)) onUnreachable(peer)
+      throw error
+    }
   }
   const overrides: Partial<Record<PropertyKey, unknown>> = {
     connectionManager: override(connectionManager, { openStream }),
     addressManager: override(addressManager, { getAddresses: () => addressManager.getAddresses().filter(addressFilter) }),
   }
   return override(components, overrides)
+}
+
+const UNREACHABLE = new Set(['ECONNREFUSED', 'EHOSTUNREACH', 'ENETUNREACH', 'ETIMEDOUT', 'ECONNRESET'])
+
+/** Whether a dial failed on the other side: a refusal of ours, or that nobody waits any more, says nothing about the peer. */
+export function isUnreachable(error: unknown): boolean {
+  if (error instanceof AggregateError) return error.errors.length > 0 && error.errors.every(isUnreachable)
+  if (!(error instanceof Error)) return false
+  return error.name === 'TimeoutError' || ('code' in error && UNREACHABLE.has(String(error.code)))
 }
 
 /** `target` with some members replaced; methods keep their `this`. */
@@ -108,17 +115,6 @@ function override<T extends object>(target: T, members: Partial<Record<PropertyK
       return typeof value === 'function' ? value.bind(target) : value
     },
   })
-}
-
-function insidesOf(dht: KadDHT): Insides {
-  const insides = dht as unknown as Partial<Insides> // private fields, checked here
-  const isAsKnown =
-    typeof insides.rpc?.onIncomingStream === 'function' &&
-    ['ADD_PROVIDER', 'GET_PROVIDERS', 'FIND_NODE', 'PING'].every((type) => typeof insides.rpc?.handlers[type]?.handle === 'function') &&
-    typeof insides.peerRouting?.getClosestPeersOffline === 'function' &&
-    typeof insides.routingTable?.size === 'number'
-  if (!isAsKnown) throw new Error('kad-dht has moved what the guards hold on to')
-  return insides as Insides
 }
 
 function createHandles(dht: KadDHT, init: DhtGuardInit): Map<string, Handle> {
@@ -147,6 +143,8 @@ async function serveStream(stream: Stream, connection: Connection, init: DhtGuar
       if (handle === undefined) throw new RemoteError('UNKNOWN_TYPE', `DHT message ${message.type}`)
       const reply = await handle(connection, message)
       if (reply !== undefined) await messages.write(reply, init.codec, { signal: AbortSignal.timeout(WAITS.helloMs) })
+      // A window full of messages is here at once: others have their turn in between.
+      if (count % DHT.messagesPerTurn === DHT.messagesPerTurn - 1) await nextTurn()
     }
     await stream.close({ signal: AbortSignal.timeout(WAITS.helloMs) })
   } catch (thrown) {

@@ -3,7 +3,7 @@
  *
  * Re-announcing is not decided here (that is the announce machine's); the library's own re-announcer is set so that it never acts.
  */
-import type { PeerInfo } from '@libp2p/interface'
+import type { Connection, PeerId, PeerInfo } from '@libp2p/interface'
 import { type KadDHT, type KadDHTComponents, kadDHT } from '@libp2p/kad-dht'
 import { CODE_P2P } from '@multiformats/multiaddr'
 import type { Datastore } from 'interface-datastore'
@@ -11,12 +11,15 @@ import { Key } from 'interface-datastore'
 import { CID } from 'multiformats/cid'
 import { create as createDigest } from 'multiformats/hashes/digest'
 import type { Hit } from '../../protocol/limit-table.ts'
-import { NETWORK, WAITS } from '../../protocol/limits.ts'
+import { DHT, NETWORK, WAITS } from '../../protocol/limits.ts'
 import type { Log } from '../log.ts'
-import { limitDhtDecoding, usableAddresses } from './dht-decode.ts'
+import { type DhtPeer, limitDhtDecoding, usableAddresses } from './dht-decode.ts'
 import { guardDht, guardedComponents, hasPeers, keyText, tableSize } from './dht-guard.ts'
+import { insidesOf } from './dht-insides.ts'
+import { kadIdOf, type Provided, provideKeys } from './dht-provide.ts'
 import { type ProviderRecord, ProviderTable } from './dht-providers.ts'
 import { addressTexts, mergeAll, peerIdText } from './dht-results.ts'
+import { diversifyTable, fillTable, spreadStarts } from './dht-table.ts'
 import type { DialBudget, QueryDials } from './dial-budget.ts'
 import { acceptsAddress, type DhtPlan, type NetworkPlan } from './plan.ts'
 
@@ -25,6 +28,14 @@ export interface FoundPeer {
   /** Multiaddr texts. */
   addresses: string[]
 }
+
+export type { Provided } from './dht-provide.ts'
+
+/** Where the key of a share lies in the order of DHT keys, from 0 to 1: shares that lie beside each other have the same nearest peers. */
+export const placeOf = (rendezvous: Uint8Array): number => placeIn(kadIdOf(multihashOf(rendezvous)))
+
+/** A number for each peer id, in [0, 1). */
+export const phaseOf = (peerId: Uint8Array): number => placeIn(kadIdOf(peerId))
 
 export interface DhtSetInit {
   plan: NetworkPlan
@@ -40,11 +51,19 @@ const RAW = 0x55
 /** Longer than any clock: records of our own never come near their end, so the library never re-announces them by itself. */
 const NEVER_MS = 1e15
 
+interface Member {
+  plan: DhtPlan
+  dht: KadDHT
+  table: ProviderTable
+  /** What records of ours on this DHT say. */
+  self: () => DhtPeer
+}
+
 /** All DHTs of one node. Built before the node; each enters it as a service by `factory`. */
 export class DhtSet {
   readonly #init: DhtSetInit
   readonly #own = new Set<string>()
-  readonly #members: { plan: DhtPlan; dht: KadDHT; table: ProviderTable }[] = []
+  readonly #members: Member[] = []
   readonly #codec: Awaited<ReturnType<typeof limitDhtDecoding>>
 
   private constructor(init: DhtSetInit, codec: Awaited<ReturnType<typeof limitDhtDecoding>>) {
@@ -71,8 +90,12 @@ export class DhtSet {
     return (components) => {
       const { budget, groupPrivate, log, hit } = this.#init
       const mapPeer = (peer: PeerInfo): PeerInfo => mapAddresses(plan, budget, peer)
-      const guarded = guardedComponents(components, budget, (address) => acceptsAddress(plan, address))
-      const dht = kadDHT({
+      const forget = (peer: PeerId): void =>
+        void insidesOf(dht)
+          .routingTable.remove(peer)
+          .catch(() => {}) // gone already, or the node is stopping
+      const guarded = guardedComponents(components, budget, (address) => acceptsAddress(plan, address), forget)
+      const dht: KadDHT = kadDHT({
         protocol: plan.protocol,
         logPrefix: `shoal:dht:${plan.name}`,
         datastorePrefix: prefixOf(plan),
@@ -80,34 +103,57 @@ export class DhtSet {
         ...(plan.clientMode === null ? {} : { clientMode: plan.clientMode }),
         peerInfoMapper: mapPeer,
         allowQueryWithZeroPeers: true,
+        alpha: DHT.lookUpParallel,
+        disjointPaths: DHT.lookUpPaths,
+        kBucketSize: DHT.recordsNear,
         maxInboundStreams: NETWORK.inboundStreamsPerProtocolMax,
         reprovide: { threshold: 0, interval: 3_600_000, validity: NEVER_MS },
       })(guarded) as KadDHT
-      const table = new ProviderTable({ now: () => performance.now(), random: Math.random, ...(hit && { hit }) })
+      const now = (): number => performance.now()
+      const table = new ProviderTable({ now, random: Math.random, ...(hit && { hit }) })
+      const ownAddresses = (): Uint8Array[] =>
+        guarded.addressManager.getAddresses().map((address) => address.decapsulateCode(CODE_P2P).bytes)
+      const self = components.peerId.toMultihash().bytes
       guardDht(dht, {
         codec: this.#codec,
         table,
         own: this.#own,
-        self: components.peerId.toMultihash().bytes,
-        ownAddresses: () => guarded.addressManager.getAddresses().map((address) => address.decapsulateCode(CODE_P2P).bytes),
+        self,
+        ownAddresses,
         mapPeer,
         isEd25519Only: plan.isEd25519Only,
         groupPrivate,
         log,
       })
-      this.#members.push({ plan, dht, table })
+      const connectionsOf = (peer: PeerId): Connection[] => components.connectionManager.getConnections(peer)
+      diversifyTable(insidesOf(dht), { connectionsOf, groupPrivate, now, ...(hit && { hit }) })
+      spreadStarts(insidesOf(dht))
+      fillTable(insidesOf(dht), async (signal) => {
+        for await (const _ of dht.getClosestPeers(self, queryOptions(signal, { left: NETWORK.dialsPerFindMax })));
+      })
+      this.#members.push({ plan, dht, table, self: () => ({ id: self, multiaddrs: ownAddresses() }) })
       return dht
     }
   }
 
   /** Announces on every DHT that has peers; how many peers took the record. Throws only the signal's reason. */
   async provide(rendezvous: Uint8Array, signal: AbortSignal): Promise<number> {
+    return (await this.provideAll([rendezvous], signal)).told
+  }
+
+  /**
+   * The same for several keys, the nearest neighbours of the first: those of the others whose records could go out with it, on every DHT
+   * that took the first.
+   */
+  async provideAll(keys: readonly Uint8Array[], signal: AbortSignal): Promise<Provided> {
     signal.throwIfAborted()
-    await this.#keepOwn(rendezvous)
+    for (const key of keys) await this.#keepOwn(key)
     const deadline = AbortSignal.any([signal, AbortSignal.timeout(WAITS.provideMs)])
-    const counts = await Promise.all(this.#members.map(({ plan, dht }) => this.#provideOn(plan, dht, cidOf(rendezvous), deadline)))
+    const results = await Promise.all(this.#members.map((member) => this.#provideOn(member, keys, deadline)))
     signal.throwIfAborted()
-    return counts.reduce((sum, count) => sum + count, 0)
+    const took = results.filter(({ told }) => told > 0)
+    const covered = (took[0]?.covered ?? []).filter((index) => took.every((other) => other.covered.includes(index)))
+    return { told: took.reduce((sum, { told }) => sum + told, 0), covered }
   }
 
   /** No DHT server of ours names us any more for this key; records at others end by their age. */
@@ -142,7 +188,7 @@ export class DhtSet {
   async setServing(isServing: boolean): Promise<void> {
     for (const { plan, dht } of this.#members) {
       // The others see by its addresses what it is, or are what they are for ever.
-      if (plan.name === 'net')
+      if (plan.name === 'net' && plan.clientMode === false)
         await (dht as KadDHT & { setMode(mode: 'client' | 'server'): Promise<void> }).setMode(isServing ? 'server' : 'client')
     }
   }
@@ -162,19 +208,16 @@ export class DhtSet {
     for (const { plan } of this.#members) await this.#init.datastore.put(ownKey(plan, rendezvous), new Uint8Array(1))
   }
 
-  async #provideOn(plan: DhtPlan, dht: KadDHT, cid: CID, signal: AbortSignal): Promise<number> {
-    let count = 0
+  async #provideOn({ plan, dht, self }: Member, keys: readonly Uint8Array[], signal: AbortSignal): Promise<Provided> {
     try {
-      if (!(await hasPeers(dht, signal))) return 0
+      if (!(await hasPeers(dht, signal))) return { told: 0, covered: [] }
       const dials: QueryDials = { left: NETWORK.dialsPerProvideMax }
-      for await (const event of dht.provide(cid, queryOptions(signal, dials))) {
-        if (event.name === 'PEER_RESPONSE' && event.messageName === 'ADD_PROVIDER') count++
-      }
+      return await provideKeys(dht, { keys: keys.map(multihashOf), self: self(), options: queryOptions(signal, dials) })
     } catch (cause) {
       // One DHT that fails or is too slow must not cost what the others took.
-      this.#init.log.debug('provide ended early', { dht: plan.name, count, cause })
+      this.#init.log.debug('provide failed', { dht: plan.name, cause })
+      return { told: 0, covered: [] }
     }
-    return count
   }
 
   async *#findOn(plan: DhtPlan, dht: KadDHT, table: ProviderTable, rendezvous: Uint8Array, signal: AbortSignal): AsyncGenerator<FoundPeer> {
@@ -201,6 +244,8 @@ const queryOptions = (signal: AbortSignal, dials: QueryDials): { signal: AbortSi
 
 const prefixOf = (plan: DhtPlan): string => `/dht-${plan.name}`
 const cidOf = (rendezvous: Uint8Array): CID => CID.createV1(RAW, createDigest(SHA256, rendezvous))
+const multihashOf = (rendezvous: Uint8Array): Uint8Array => cidOf(rendezvous).multihash.bytes
+const placeIn = (kadId: Uint8Array): number => Buffer.from(kadId).readUIntBE(0, 6) / 2 ** 48
 const ownName = (rendezvous: Uint8Array): string => Buffer.from(rendezvous).toString('hex')
 const ownKey = (plan: DhtPlan, rendezvous: Uint8Array): Key => new Key(`${prefixOf(plan)}/own/${ownName(rendezvous)}`)
 

@@ -1,13 +1,13 @@
 /**
  * Who may connect, and where we may connect to: the answers to the questions that the connection layer asks on each dial and arrival.
  *
- * Bans by peer id, unfinished inbound connections per host, kinds of identity, and the standing rules and windows of the dial budget.
+ * Bans by peer id, kinds of identity, the standing rules and windows of the dial budget, and (arrivals.ts) what comes in and is not upgraded.
  */
-import type { ConnectionGater, MultiaddrConnection, PeerId } from '@libp2p/interface'
+import type { ConnectionGater, PeerId } from '@libp2p/interface'
 import type { Multiaddr } from '@multiformats/multiaddr'
 import type { Hit } from '../../protocol/limit-table.ts'
-import { NETWORK, SCORE } from '../../protocol/limits.ts'
-import { endpointOf, hostGroup } from './addresses.ts'
+import { SCORE } from '../../protocol/limits.ts'
+import { Arrivals } from './arrivals.ts'
 import type { DialBudget } from './dial-budget.ts'
 
 export interface GaterRules {
@@ -22,21 +22,21 @@ export interface GaterRules {
 /** Keeps the counts behind the answers; `hooks` is what libp2p takes. */
 export class Gater {
   readonly #rules: GaterRules
-  readonly #pendingByHost = new Map<string, number>()
-  readonly #pending = new Map<object, string>()
+  readonly #arrivals: Arrivals
   readonly #bannedUntilMs = new Map<string, number>()
   readonly hooks: ConnectionGater
 
   constructor(rules: GaterRules) {
     this.#rules = rules
+    this.#arrivals = new Arrivals(rules)
     this.hooks = {
       denyDialPeer: (peer) => this.#isRefused(peer),
       denyDialMultiaddr: (address) => rules.budget.denies(address),
-      denyInboundConnection: (connection) => this.#refuseArrival(connection),
+      denyInboundConnection: (connection) => this.#arrivals.refuses(connection),
       denyInboundEncryptedConnection: (peer) => this.#isRefused(peer),
       denyOutboundEncryptedConnection: (peer) => this.#isRefused(peer),
       denyInboundUpgradedConnection: (_peer, connection) => {
-        this.#settle(connection)
+        this.#arrivals.settle(connection)
         return false
       },
       filterMultiaddrForPeer: (_peer, address: Multiaddr) => rules.budget.isUsable(address),
@@ -60,30 +60,5 @@ export class Gater {
 
   #isRefused(peer: PeerId): boolean {
     return (this.#rules.isEd25519Only && peer.type !== 'Ed25519') || this.isBanned(peer.toString())
-  }
-
-  /** One host may have only so many connections that are not upgraded yet. */
-  #refuseArrival(connection: MultiaddrConnection): boolean {
-    const endpoint = endpointOf(connection.remoteAddr)
-    const host = endpoint === null ? null : hostGroup(endpoint, this.#rules.groupPrivate)
-    if (host === null) return false
-    const pending = this.#pendingByHost.get(host) ?? 0
-    if (pending >= NETWORK.pendingInboundPerHostMax) {
-      this.#rules.hit?.('pendingInboundPerHost')
-      return true
-    }
-    this.#pendingByHost.set(host, pending + 1)
-    this.#pending.set(connection, host)
-    connection.addEventListener('close', () => this.#settle(connection), { once: true })
-    return false
-  }
-
-  #settle(connection: object): void {
-    const host = this.#pending.get(connection)
-    if (host === undefined) return
-    this.#pending.delete(connection)
-    const pending = (this.#pendingByHost.get(host) ?? 1) - 1
-    if (pending === 0) this.#pendingByHost.delete(host)
-    else this.#pendingByHost.set(host, pending)
   }
 }

@@ -43,11 +43,13 @@ export interface NodeInit {
   hosts: OwnHosts
   /** Over all addresses to listen on; null: as many as come. */
   socketsMax: number | null
+  /** Host that sockets go out from; null: whichever the system takes. */
+  dialFrom: string | null
 }
 
 /** Builds the node, not started. */
 export async function createNode(init: NodeInit): Promise<Libp2p<{ ping: Ping }>> {
-  const { plan, dhts, listen, socketsMax } = init
+  const { plan, dhts, listen, socketsMax, dialFrom } = init
   const socketsPerAddress = socketsMax === null ? null : Math.ceil(socketsMax / Math.max(1, listen.length))
   const dhtServices = Object.fromEntries(plan.dhts.map((dht) => [`dht-${dht.name}`, dhts.factory(dht)]))
   const identifyLimits = { maxInboundStreams: 1, maxMessageSize: 8192, timeout: 5_000 }
@@ -57,7 +59,7 @@ export async function createNode(init: NodeInit): Promise<Libp2p<{ ping: Ping }>
     nodeInfo: { userAgent: 'shoal' },
     datastore: init.datastore,
     addresses: { listen: init.listen },
-    transports: [budgetedTcp(init.budget, init.hosts, socketsPerAddress), overRelays(init.reach)],
+    transports: [budgetedTcp(init.budget, init.hosts, { socketsMax: socketsPerAddress, dialFrom }), overRelays(init.reach)],
     connectionEncrypters: [noise({ crypto: noiseCrypto })],
     streamMuxers: [
       guardNewStreams(
@@ -72,7 +74,7 @@ export async function createNode(init: NodeInit): Promise<Libp2p<{ ping: Ping }>
     connectionMonitor: { enabled: false },
     connectionManager: {
       maxConnections: init.limits.max,
-      maxIncomingPendingConnections: NETWORK.pendingInboundMax,
+      maxIncomingPendingConnections: NETWORK.pendingInboundMax + NETWORK.pendingClosingMax,
       inboundUpgradeTimeout: NETWORK.inboundUpgradeMs,
       inboundConnectionThreshold: NETWORK.inboundPerHostPerSecondMax,
       inboundStreamProtocolNegotiationTimeout: NETWORK.inboundUpgradeMs,
@@ -157,7 +159,11 @@ function watching(upgrader: Upgrader, reads: FairReads, hosts: OwnHosts): Upgrad
 }
 
 /** TCP whose dials are counted where the socket is opened: once each, whoever asked. `socketsMax`: that come in on one address. */
-function budgetedTcp(budget: DialBudget, hosts: OwnHosts, socketsMax: number | null): ReturnType<typeof tcp> {
+function budgetedTcp(
+  budget: DialBudget,
+  hosts: OwnHosts,
+  { socketsMax, dialFrom }: Pick<NodeInit, 'socketsMax' | 'dialFrom'>,
+): ReturnType<typeof tcp> {
   return (components) => {
     const transport = tcp(socketsMax === null ? {} : { maxConnections: socketsMax })(components)
     const dial = transport.dial.bind(transport)
@@ -168,7 +174,8 @@ function budgetedTcp(budget: DialBudget, hosts: OwnHosts, socketsMax: number | n
       const refusal = budget.refusal(address)
       if (refusal !== null) throw new NetworkError('BUDGET', refusal)
       budget.spend(address)
-      return dial(address, { ...options, upgrader: watching(options.upgrader, reads, hosts) })
+      const from = dialFrom === null ? {} : { localAddress: dialFrom } // handed through to the socket
+      return dial(address, { ...options, ...from, upgrader: watching(options.upgrader, reads, hosts) })
     }
     return transport
   }

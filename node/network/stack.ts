@@ -13,7 +13,7 @@ import { LIVENESS, NETWORK, WAITS, WIRE } from '../../protocol/limits.ts'
 import type { Log } from '../log.ts'
 import { endpointOf, peerIn } from './addresses.ts'
 import { ConnectionLimits } from './connection-limits.ts'
-import { DhtSet, type FoundPeer } from './dht.ts'
+import { DhtSet, type FoundPeer, type Provided } from './dht.ts'
 import { DialBudget } from './dial-budget.ts'
 import { isNear } from './dial-order.ts'
 import { endDead } from './echo.ts'
@@ -32,7 +32,7 @@ import { type NetworkPlan, networkPlan } from './plan.ts'
 import { Reachability, type ReachStatus } from './reach/reachability.ts'
 import type { Remote } from './remote.ts'
 
-export type { FoundPeer } from './dht.ts'
+export { type FoundPeer, type Provided, phaseOf, placeOf } from './dht.ts'
 export type { ReachStatus } from './reach/reachability.ts'
 
 export interface StackOptions {
@@ -55,6 +55,10 @@ export interface StackOptions {
   socketsMax?: number | null
   /** Loopback counts as the world outside, for who can reach this node and for relays (tests). */
   isLoopbackFar?: boolean
+  /** Host that this node dials from: many hosts on one machine (tests). */
+  dialFrom?: string
+  /** Never a server of any DHT (tests). */
+  isDhtClient?: boolean
   /** Called when somebody runs into a limit. */
   hit?: Hit
 }
@@ -73,6 +77,8 @@ export interface Stack {
   handleSwarm(handler: SwarmHandler): Promise<void>
   openSwarm(target: SwarmTarget, signal: AbortSignal): Promise<{ frames: FrameStream; remote: Remote }>
   provide(rendezvous: Uint8Array, signal: AbortSignal): Promise<number>
+  /** The same for a key and neighbours of it in the DHT, with one look-up. */
+  provideAll(keys: readonly Uint8Array[], signal: AbortSignal): Promise<Provided>
   stopProviding(rendezvous: Uint8Array): Promise<void>
   find(rendezvous: Uint8Array, signal: AbortSignal): AsyncIterable<FoundPeer>
   connections(): { peerId: string; address: string; direction: 'inbound' | 'outbound'; openedMs: number }[]
@@ -121,7 +127,7 @@ export function peerIdOf(identity: Uint8Array): { text: string; bytes: Uint8Arra
 
 /** Starts a node. Throws NetworkError BAD_ADDRESS for an address that does not parse, PORT_TAKEN when none can be listened on. */
 export async function createStack(options: StackOptions): Promise<Stack> {
-  const plan = networkPlan(options.network, options.bootstrap, options.ipfsDht)
+  const plan = planOf(options)
   const { datastore, log, groupPrivate, hit = NO_HIT } = options
   const now = (): number => performance.now()
   const budget = new DialBudget({ now, groupPrivate, anyAddress: plan.anyAddress, ownSubnets, hit })
@@ -136,10 +142,11 @@ export async function createStack(options: StackOptions): Promise<Stack> {
   const isLoopbackFar = options.isLoopbackFar === true
   const reach = await Reachability.open({ swarmProtocol: plan.swarmProtocol, dhts, budget, log, hit, now, isLoopbackFar })
   gater.hooks.denyInboundRelayReservation = (peer) => reach.deniesReservation(peer)
-  const { mdns, socketsMax = null } = options
+  const { mdns, socketsMax = null, dialFrom = null } = options
   const hosts = new OwnHosts({ hosts: hostsOfThisComputer, log })
   const listen = await withKeptPorts(options.listen, datastore, log)
-  const node = await createNode({ limits, privateKey, plan, listen, mdns, datastore, budget, gater, dhts, reach, hosts, socketsMax })
+  const parts = { limits, privateKey, plan, listen, mdns, datastore, budget, gater, dhts, reach, hosts, socketsMax, dialFrom }
+  const node = await createNode(parts)
   node.addEventListener('connection:open', ({ detail }) => {
     // A relay is found anew each time, and whoever asks to be dialled is not one that we looked for.
     const isOurs = detail.direction === 'outbound' && !reach.isCheck(detail.remotePeer)
@@ -166,6 +173,11 @@ export async function createStack(options: StackOptions): Promise<Stack> {
   })
   hosts.start()
   return new NodeStack({ node, limits, plan, dhts, budget, gater, known, own, hosts, neighbours, entrances, reach, log })
+}
+
+function planOf({ network, bootstrap, ipfsDht, isDhtClient = false }: StackOptions): NetworkPlan {
+  const plan = networkPlan(network, bootstrap, ipfsDht)
+  return isDhtClient ? { ...plan, dhts: plan.dhts.map((dht) => ({ ...dht, clientMode: true })) } : plan
 }
 
 interface Parts {
@@ -233,6 +245,10 @@ class NodeStack implements Stack {
 
   provide(rendezvous: Uint8Array, signal: AbortSignal): Promise<number> {
     return this.#parts.dhts.provide(rendezvous, AbortSignal.any([signal, this.#stopping.signal]))
+  }
+
+  provideAll(keys: readonly Uint8Array[], signal: AbortSignal): Promise<Provided> {
+    return this.#parts.dhts.provideAll(keys, AbortSignal.any([signal, this.#stopping.signal]))
   }
 
   stopProviding(rendezvous: Uint8Array): Promise<void> {

@@ -16,7 +16,8 @@ export interface Contact {
   readyMs: number
   /** Forgotten; kept in mind until `readyMs` only so that nobody brings it back. */
   isBarred: boolean
-  isDialling: boolean
+  /** Since when it is dialled; null when it is not. */
+  diallingMs: number | null
   /** We moved while it was a neighbour: until then it is dialled whenever it is lost, whoever wanted something. */
   missedUntilMs: number
   neighbour: Neighbour | null
@@ -38,8 +39,8 @@ export function turnOf({ source, isUseful, fails }: Contact): number {
 export const isLasting = ({ source }: Contact): boolean => source === 'given' || source === 'hint'
 
 /** Known by the word of another peer only. */
-export const isHearsay = ({ source, isUseful, isDialling, neighbour }: Contact): boolean =>
-  source === 'exchange' && !isUseful && !isDialling && neighbour === null
+export const isHearsay = ({ source, isUseful, diallingMs, neighbour }: Contact): boolean =>
+  source === 'exchange' && !isUseful && diallingMs === null && neighbour === null
 
 /** Whether all of it is known, and merging would change no order: what is heard of stands behind what worked first, as it was heard. */
 export function isKnown(known: string[], heard: string[]): boolean {
@@ -57,7 +58,7 @@ export const newContact = (source: ContactSource, teller: string | null, address
   fails: 0,
   readyMs: now,
   isBarred: false,
-  isDialling: false,
+  diallingMs: null,
   missedUntilMs: 0,
   neighbour: null,
 })

@@ -17,6 +17,7 @@ export interface ContactsLimits extends NeighboursLimits {
   contactsPerTellerMax: number
   addressesMax: number
   dialsAtOnceMax: number
+  dialSlowMs: number
   neighboursWanted: number
   neighboursMax: number
   contactsFew: number
@@ -75,7 +76,8 @@ export class Contacts {
   readonly #contacts = new Map<string, Contact>()
   #actions: readonly ContactsAction[] | ContactsAction[] = NOTHING
   readonly #neighbours: Neighbours
-  #dialling = 0
+  /** Being dialled, in the order in which that began. */
+  readonly #dialling = new Set<Contact>()
   #isWanting = false
   #isAsking = false
   /** The latest of all contacts. */
@@ -107,7 +109,7 @@ export class Contacts {
   }
 
   get dialling(): number {
-    return this.#dialling
+    return this.#dialling.size
   }
 
   /** Whether a neighbour was lost that cannot know where we are. */
@@ -186,6 +188,7 @@ export class Contacts {
     if (this.#isWanting) earliest = Math.min(earliest, this.#neighbours.hopefulUntilMs(this.#handledMs))
     if (this.#mayDial(this.#handledMs))
       earliest = Math.min(earliest, this.#readyFromMs === UNKNOWN ? this.#candidateMs() : this.#dialFromMs)
+    else if (this.#isTrying(this.#handledMs)) earliest = Math.min(earliest, this.#slowFromMs(this.#handledMs))
     return earliest === Number.POSITIVE_INFINITY ? undefined : earliest
   }
 
@@ -193,8 +196,8 @@ export class Contacts {
     const { contactsMax, contactsPerTellerMax, addressesMax, dialsAtOnceMax, neighboursMax } = this.#limits
     const contacts = [...this.#contacts.values()]
     assert(contacts.length <= contactsMax, 'too many contacts')
-    assert(contacts.filter(({ isDialling }) => isDialling).length === this.#dialling, 'dialling')
-    assert(this.#dialling <= dialsAtOnceMax, 'too many dials')
+    assert(contacts.filter(({ diallingMs }) => diallingMs !== null).length === this.#dialling.size, 'dialling')
+    assert(this.#prompt(this.#handledMs) <= dialsAtOnceMax && this.#dialling.size <= neighboursMax, 'too many dials')
     assert(contacts.filter(({ neighbour }) => neighbour !== null).length === this.#neighbours.size, 'neighbours')
     assert(this.#readyFromMs === UNKNOWN || this.#dialFromMs === this.#candidateMs(), 'who can be dialled first')
     const byTeller = new Map<string | null, number>()
@@ -202,7 +205,7 @@ export class Contacts {
       assert((contact.neighbour?.news.length ?? 0) <= 2 * neighboursMax, 'too much news')
       assert((this.#neighbours.get(peer) ?? null) === contact.neighbour, 'a neighbour under another name')
       assert(contact.addresses.length <= addressesMax, 'too many addresses')
-      assert(!contact.isBarred || (contact.neighbour === null && !contact.isDialling), 'a barred neighbour')
+      assert(!contact.isBarred || (contact.neighbour === null && contact.diallingMs === null), 'a barred neighbour')
       if (isHearsay(contact)) byTeller.set(contact.teller, (byTeller.get(contact.teller) ?? 0) + 1)
     }
     for (const count of byTeller.values()) assert(count <= contactsPerTellerMax, 'too many from one teller')
@@ -270,12 +273,12 @@ export class Contacts {
       contact.fails = 0
     }
     this.#fail(contact, now)
-    if (!contact.isDialling && (contact.addresses.length === 0 || this.#isTooMuch(contact))) this.#contacts.delete(peer)
+    if (contact.diallingMs === null && (contact.addresses.length === 0 || this.#isTooMuch(contact))) this.#contacts.delete(peer)
   }
 
   #dialFailed(peer: string, isFinal: boolean, now: number): void {
     const contact = this.#contacts.get(peer)
-    if (contact === undefined || !contact.isDialling) return
+    if (contact === undefined || contact.diallingMs === null) return
     this.#endDial(contact)
     if (contact.neighbour !== null) return // it came to us meanwhile
     if (isFinal) this.#bar(contact, now)
@@ -284,8 +287,8 @@ export class Contacts {
   }
 
   #endDial(contact: Contact): void {
-    if (contact.isDialling) this.#dialling--
-    contact.isDialling = false
+    this.#dialling.delete(contact)
+    contact.diallingMs = null
   }
 
   #fail(contact: Contact, now: number): void {
@@ -331,7 +334,7 @@ export class Contacts {
     let worst: string | null = null
     let most = rank
     for (const [peer, contact] of this.#contacts) {
-      if (contact.neighbour !== null || contact.isDialling) continue
+      if (contact.neighbour !== null || contact.diallingMs !== null) continue
       const badness = (contact.isUseful ? RANK.known : RANK[contact.source]) + (contact.isBarred ? 0.5 : Math.min(contact.fails, 8) / 16)
       if (badness <= most) continue
       most = badness
@@ -349,13 +352,29 @@ export class Contacts {
 
   #mayDial(now: number): boolean {
     const { dialsAtOnceMax, neighboursWanted, neighboursMax } = this.#limits
-    if (
-      (!this.#isWanting && now >= this.#missedUntilMs) ||
-      this.#dialling >= dialsAtOnceMax ||
-      this.#neighbours.size + this.#dialling >= neighboursMax
-    )
-      return false
-    return now < this.#stalledUntilMs || this.#neighbours.hopeful(now) + this.#dialling < neighboursWanted
+    if (!this.#isTrying(now) || this.#neighbours.size + this.#dialling.size >= neighboursMax) return false
+    const prompt = this.#prompt(now)
+    return prompt < dialsAtOnceMax && (now < this.#stalledUntilMs || this.#neighbours.hopeful(now) + prompt < neighboursWanted)
+  }
+
+  #isTrying(now: number): boolean {
+    return this.#isWanting || now < this.#missedUntilMs
+  }
+
+  /** Dials that have only just begun. Slower ones go on, but hold nobody up: those that never answer may be many. */
+  #prompt(now: number): number {
+    let count = 0
+    for (const { diallingMs } of this.#dialling) if (diallingMs !== null && now - diallingMs < this.#limits.dialSlowMs) count++
+    return count
+  }
+
+  /** When the next dial that is under way becomes a slow one. */
+  #slowFromMs(now: number): number {
+    for (const { diallingMs } of this.#dialling) {
+      const slowMs = (diallingMs ?? now) + this.#limits.dialSlowMs
+      if (slowMs > now) return slowMs
+    }
+    return Number.POSITIVE_INFINITY
   }
 
   /** Nothing comes. Where every seat is taken and somebody is left to try, whoever has sat here in vain for longest goes. */
@@ -363,7 +382,7 @@ export class Contacts {
     const { neighboursMax, doubtMs, dropMs, dropAfterMs } = this.#limits
     if (now > this.#stalledUntilMs) this.#stalledFromMs = now
     this.#stalledUntilMs = now + dropMs
-    const seats = this.#neighbours.size + this.#dialling
+    const seats = this.#neighbours.size + this.#dialling.size
     if (
       !this.#isWanting ||
       now < Math.max(this.#dropFromMs, this.#stalledFromMs + dropAfterMs) ||
@@ -387,8 +406,8 @@ export class Contacts {
       const next = this.#nextReady(now)
       if (next === null) return
       const [peer, contact] = next
-      contact.isDialling = true
-      this.#dialling++
+      contact.diallingMs = now
+      this.#dialling.add(contact)
       this.#readyFromMs = UNKNOWN
       this.#act({ type: 'dial', peer, addresses: contact.addresses })
     }
@@ -438,8 +457,8 @@ export class Contacts {
 
   /** May be dialled, once its time has come. */
   #isCandidate(contact: Contact): boolean {
-    const { neighbour, isDialling, isBarred, readyMs, missedUntilMs } = contact
-    return neighbour === null && !isDialling && (!isBarred || isLasting(contact)) && (this.#isWanting || readyMs < missedUntilMs)
+    const { neighbour, diallingMs, isBarred, readyMs, missedUntilMs } = contact
+    return neighbour === null && diallingMs === null && (!isBarred || isLasting(contact)) && (this.#isWanting || readyMs < missedUntilMs)
   }
 
   #ask(): void {

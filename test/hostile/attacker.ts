@@ -14,6 +14,7 @@ import { lpStream } from '@libp2p/utils'
 import { multiaddr } from '@multiformats/multiaddr'
 import { createLibp2p } from 'libp2p'
 import { type DhtCodec, type DhtPeer, dhtMessageUrl } from '../../node/network/dht-decode.ts'
+import { fakeSeeders, surround } from './crowds.ts'
 import { type Attack, DHT_PROTOCOL, type Report, SWARM_PROTOCOL } from './kit.ts'
 
 const attack = JSON.parse(process.argv[2] ?? '{}') as Attack // written by kit.ts
@@ -162,7 +163,11 @@ async function unreadStreams(): Promise<void> {
   report({ type: 'done', sent: streams.length, refused: streams.filter(({ status }) => status !== 'open').length })
 }
 
-const ATTACKS = { closerBomb, addressBomb, recordFlood, announceAndLeave, silentSockets, unreadStreams }
+const ATTACKS = {
+  ...{ closerBomb, addressBomb, recordFlood, announceAndLeave, silentSockets, unreadStreams },
+  surround: () => surround(attack, Message, report),
+  fakeSeeders: () => fakeSeeders(attack, Message, report),
+}
 await ATTACKS[attack.kind]()
 // Stays until it is ended from outside, so that its connections do.
 setInterval(() => {}, 60_000)

@@ -44,7 +44,7 @@ export async function startStack(options: Partial<StackOptions> = {}): Promise<S
 
 /** What an attacker is told to do; one shape for all, see attacker.ts. */
 export interface Attack {
-  kind: 'closerBomb' | 'addressBomb' | 'recordFlood' | 'announceAndLeave' | 'silentSockets' | 'unreadStreams'
+  kind: 'closerBomb' | 'addressBomb' | 'recordFlood' | 'announceAndLeave' | 'silentSockets' | 'unreadStreams' | 'surround' | 'fakeSeeders'
   /** Address (with peer id) of the stack under test, for attacks that dial. */
   target?: string
   /** How many fake peers, addresses, messages, sockets or connections. */
@@ -55,6 +55,10 @@ export interface Attack {
   sink?: { host: string; port: number }
   /** Hexadecimal digest of the DHT key. */
   key?: string
+  /** Nodes of the network, for attacks on all of them. */
+  targets?: string[]
+  /** Name of the network, when it is another. */
+  network?: string
 }
 
 export interface Attacker {

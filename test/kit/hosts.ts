@@ -92,7 +92,11 @@ export class Hosts {
     })
     const { pex = true, announce = 'share' } = options
     if (options.dht === undefined)
-      Object.assign(stack, { provide: async () => 0, find: async function* () {}, connectBootstrap: async () => 0 })
+      Object.assign(stack, {
+        provideAll: async () => ({ told: 0, covered: [] }),
+        find: async function* () {},
+        connectBootstrap: async () => 0,
+      })
     else await stack.connectBootstrap(never)
     const limiter = new RateLimiter({ uploadBytesPerSecond: null, downloadBytesPerSecond: null })
     const sources = new Sources({

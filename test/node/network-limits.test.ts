@@ -1,5 +1,4 @@
 /** The rules behind the network, without sockets: plans, classes of addresses, budgets of dials, bans, provider records. */
-import type { MultiaddrConnection } from '@libp2p/interface'
 import { multiaddr } from '@multiformats/multiaddr'
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
@@ -7,7 +6,6 @@ import { classifyHost, endpointOf, hostGroup, ipGroup, isInSubnets, isPublicAddr
 import { ProviderTable } from '../../node/network/dht-providers.ts'
 import { mergeAll } from '../../node/network/dht-results.ts'
 import { DialBudget } from '../../node/network/dial-budget.ts'
-import { Gater } from '../../node/network/gater.ts'
 import { acceptsAddress, networkPlan } from '../../node/network/plan.ts'
 import { NETWORK } from '../../protocol/limits.ts'
 
@@ -159,23 +157,6 @@ describe('the dial budget', () => {
     expect(budget.takeForQuery(undefined)).toBe(false)
     advance(60_000)
     expect(budget.takeForQuery(undefined)).toBe(true)
-  })
-})
-
-describe('the door', () => {
-  test('lets eight unfinished connections of one host in, and the next when one of them is done', () => {
-    const budget = new DialBudget({ now: () => 0, groupPrivate: false, anyAddress: true, ownSubnets: () => [] })
-    const gater = new Gater({ now: () => 0, groupPrivate: false, isEd25519Only: true, budget })
-    const arrive = () => {
-      const events = new EventTarget()
-      // Only what the gater reads of a connection.
-      return Object.assign(events, { remoteAddr: multiaddr('/ip4/5.6.7.8/tcp/50000') }) as unknown as MultiaddrConnection & EventTarget
-    }
-    const connections = Array.from({ length: 9 }, arrive)
-    expect(connections.map((connection) => gater.hooks.denyInboundConnection!(connection))).toEqual([...new Array(8).fill(false), true])
-    connections[0]!.dispatchEvent(new Event('close'))
-    connections[0]!.dispatchEvent(new Event('close'))
-    expect([arrive(), arrive()].map((connection) => gater.hooks.denyInboundConnection!(connection))).toEqual([false, true])
   })
 })
 

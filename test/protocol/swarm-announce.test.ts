@@ -113,9 +113,9 @@ describe('announce', () => {
     const announce = new Announce(ANNOUNCE, () => 0.5, 'blocks')
     const add = (cid: string, blockCount: number | null): AnnounceAction[] =>
       announce.handle({ type: 'shareAdded', cid, announcedMs: null, role: 'seeder', wallNow: WALL, blockCount }, 0)
-    expect(add('small', 64)).toEqual([{ type: 'provide', cid: 'small', keys: 'blocks' }])
-    expect(add('large', 65)).toEqual([{ type: 'provide', cid: 'large', keys: 'share' }])
-    expect(add('unknown', null)).toEqual([{ type: 'provide', cid: 'unknown', keys: 'share' }])
+    expect(add('small', 64)).toEqual([{ type: 'provide', cid: 'small', keys: 'blocks', also: [] }])
+    expect(add('large', 65)).toEqual([{ type: 'provide', cid: 'large', keys: 'share', also: [] }])
+    expect(add('unknown', null)).toEqual([{ type: 'provide', cid: 'unknown', keys: 'share', also: [] }])
   })
 
   it('changed addresses are announced for every share that was, once more even when a provide was under way', () => {
@@ -133,6 +133,70 @@ describe('announce', () => {
     expect(feed({ type: 'provideDone', cid: 'a', ok: true }, 2)).toEqual(['stopProviding a'])
     feed(added('never announced', 'downloader'), 3)
     expect(feed({ type: 'shareRemoved', cid: 'never announced' }, 4)).toEqual([])
+  })
+
+  it('goes along with a neighbour: what is due, or was announced and is due within an hour, in key order', () => {
+    const announce = new Announce(ANNOUNCE, () => 0.5)
+    const add = (cid: string, place: number, agoMs: number | null): AnnounceAction[] =>
+      announce.handle({ ...added(cid, 'seeder', agoMs), place } as AnnounceEvent, 0)
+    // Four run before anybody else may begin.
+    for (const [i, cid] of ['a', 'b', 'c', 'd'].entries()) expect(add(cid, 0.1 * i, null)).toMatchObject([{ cid, also: [] }])
+    for (const [cid, place] of [
+      ['q', 0.8],
+      ['p', 0.7],
+      ['r', 0.9],
+    ] as const)
+      expect(add(cid, place, 21 * HOUR)).toEqual([])
+    expect(add('fresh', 0.75, 1 * HOUR)).toEqual([])
+    const [first] = announce.handle({ type: 'provideDone', cid: 'a', ok: true }, 1_000)
+    expect(first).toEqual({ type: 'provide', cid: 'p', keys: 'share', also: ['q', 'r'] })
+    announce.checkInvariants()
+    // Only one of them is near enough; the other keeps its turn.
+    const next = announce.handle({ type: 'provideDone', cid: 'p', ok: true, also: ['q'] }, 2_000)
+    expect(next).toEqual([{ type: 'provide', cid: 'r', keys: 'share', also: [] }])
+    announce.checkInvariants()
+  })
+
+  it('a neighbour that was removed meanwhile is taken back, one that was not reached waits as long as the first', () => {
+    const announce = new Announce(ANNOUNCE, () => 1)
+    const events: AnnounceEvent[] = ['a', 'b', 'c', 'd', 'e', 'f', 'g'].map(
+      (cid, i) => ({ ...added(cid, 'seeder', i < 4 ? null : 21 * HOUR), place: 0.1 * i }) as AnnounceEvent,
+    )
+    for (const event of events) announce.handle(event, 0)
+    expect(announce.handle({ type: 'provideDone', cid: 'a', ok: true }, 0)).toMatchObject([{ cid: 'e', also: ['f', 'g'] }])
+    expect(announce.handle({ type: 'shareRemoved', cid: 'f' }, 0)).toEqual([{ type: 'stopProviding', cid: 'f' }])
+    expect(announce.handle({ type: 'provideDone', cid: 'e', ok: true, also: ['f'] }, 0)).toEqual([
+      { type: 'stopProviding', cid: 'f' },
+      { type: 'provide', cid: 'g', keys: 'share', also: [] },
+    ])
+    expect(announce.handle({ type: 'provideDone', cid: 'g', ok: false }, 0)).toEqual([])
+    announce.checkInvariants()
+  })
+
+  it('has a time of its own for each key, so that no interval is over 22 h, also after a restart', () => {
+    for (const place of [0, 0.1, 0.5, 0.99]) {
+      const announce = new Announce(ANNOUNCE, () => 0.5, 'share', 0.7)
+      const turns: number[] = []
+      announce.handle({ ...added('a', 'seeder', 3 * HOUR), place } as AnnounceEvent, 0)
+      for (let now = announce.nextTimeout()!; turns.length < 4; now = announce.nextTimeout()!) {
+        expect(announce.handle(tick, now)).toHaveLength(1)
+        turns.push(now)
+        announce.handle({ type: 'provideDone', cid: 'a', ok: true }, now)
+      }
+      const gaps = turns.map((turn, i) => turn - (turns[i - 1] ?? -3 * HOUR))
+      for (const gap of gaps) expect(gap).toBeLessThanOrEqual(22 * HOUR)
+      expect(gaps.slice(2)).toEqual([21 * HOUR, 21 * HOUR])
+    }
+  })
+
+  it('what was never announced does not wait for a sweep of what was', () => {
+    const announce = new Announce(ANNOUNCE, () => 0.5)
+    const add = (cid: string, place: number, agoMs: number | null): AnnounceAction[] =>
+      announce.handle({ ...added(cid, 'seeder', agoMs), place } as AnnounceEvent, 0)
+    for (let i = 0; i < 1_000; i++) add(`old ${i}`, i / 1_000, 21 * HOUR)
+    add('new', 0.999, null)
+    const [next] = announce.handle({ type: 'provideDone', cid: 'old 0', ok: true }, 1)
+    expect(next).toMatchObject({ type: 'provide', cid: 'new' })
   })
 
   it('runs four at a time, whatever happens, and every seeder gets its turn', () => {

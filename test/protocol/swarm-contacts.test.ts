@@ -106,6 +106,25 @@ describe('contacts: whom to dial', () => {
     expect(contacts.nextTimeout()).toBe(CONTACTS.gatherMs)
   })
 
+  it('a crowd that never answers holds up the one that does for seconds: slow dials go on, and others begin', () => {
+    const { contacts, feed, dials } = book({}, draws(5))
+    for (let i = 0; i < 64; i++) feed(found(`p${i}`, 'dht'), 0)
+    const dialled = new Map<string, number>(dials(wanting, 0).map((peer) => [peer, 0]))
+    let now = 0
+    const helloMs = 8_000
+    while (dialled.size < 64) {
+      now = Math.max(now, Math.min(contacts.nextTimeout() ?? Number.POSITIVE_INFINITY, now + 250))
+      for (const [peer, sinceMs] of dialled)
+        if (now >= sinceMs + helloMs && now < sinceMs + helloMs + 250) for (const next of dials(failed(peer), now)) dialled.set(next, now)
+      for (const next of dials(tick, now)) dialled.set(next, now)
+      expect(contacts.dialling).toBeLessThanOrEqual(CONTACTS.neighboursMax)
+    }
+    expect(now).toBeLessThanOrEqual(12_000)
+    expect(Math.max(...[0, 1_000].map((ms) => [...dialled.values()].filter((sinceMs) => sinceMs === ms).length))).toBe(
+      CONTACTS.dialsAtOnceMax,
+    )
+  })
+
   it('redials a useful peer after 1, 2, 4, 8, 8 … s, for half an hour, so that it is there soon after the peer is', () => {
     const tries = triesOf('dht', 3_600_000, true)
     expect(tries.slice(0, 9)).toEqual([1, 3, 7, 15, 23, 31, 39, 47, 55])
@@ -322,7 +341,7 @@ describe('contacts: whatever happens', () => {
               }
             }
           }
-          expect(dialling.size).toBeLessThanOrEqual(SMALL.dialsAtOnceMax)
+          expect(dialling.size).toBeLessThanOrEqual(SMALL.neighboursMax)
           // Everything that was due has been done: no timer stands still.
           expect(contacts.nextTimeout() ?? Number.POSITIVE_INFINITY).toBeGreaterThan(now)
         }
