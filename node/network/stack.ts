@@ -236,6 +236,8 @@ class NodeStack implements Stack {
       stream = await connection.newStream(this.#parts.plan.swarmProtocol, { signal: deadline, runOnLimitedConnection: true })
     } catch (thrown) {
       signal.throwIfAborted()
+      // Too late is what a connection says that leads nowhere any more: then the next try is over another one.
+      if (deadline.aborted) void endDead([connection], this.#echoDeadline(), () => false)
       throw asNetworkError('REFUSED', 'the peer did not open a stream', thrown)
     }
     // Over the peer's limit a stream opens and is reset at once.
@@ -282,8 +284,11 @@ class NodeStack implements Stack {
   }
 
   async endDead(peerId: string, isHeard: () => boolean): Promise<number> {
-    const deadline = AbortSignal.any([this.#stopping.signal, AbortSignal.timeout(LIVENESS.answerMs)])
-    return await endDead(this.#parts.node.getConnections(peerIdFromString(peerId)), deadline, isHeard)
+    return await endDead(this.#parts.node.getConnections(peerIdFromString(peerId)), this.#echoDeadline(), isHeard)
+  }
+
+  #echoDeadline(): AbortSignal {
+    return AbortSignal.any([this.#stopping.signal, AbortSignal.timeout(LIVENESS.answerMs)])
   }
 
   onListens(listener: (peerId: string) => void): void {
@@ -391,7 +396,8 @@ class NodeStack implements Stack {
     const { node, budget } = this.#parts
     const peerId = parsePeerId(target.peerId)
     const open = node.getConnections(peerId).filter(({ status }) => status === 'open')
-    const direct = open.find((connection) => !isRelayed(connection))
+    // The newest: who opened another one has lost the others, though we may not have heard of it.
+    const direct = open.findLast((connection) => !isRelayed(connection))
     if (direct !== undefined) return direct
     const addresses = target.addresses.slice(0, WIRE.addressesPerPeerMax).flatMap((text) => parseQuietly(text, target.peerId))
     if (addresses.length === 0) throw new NetworkError('BAD_ADDRESS', 'no address of this peer can be used')
