@@ -20,8 +20,8 @@ const FIND_MS = 10_000
 const FIND_EVERY_MS = 500
 const PROVIDE_EVERY_MS = 1_000
 /** Looked for again so soon and so often, while an announcement is on its way. */
-const USABLE_EVERY_MS = 200
-const USABLE_TRIES = 25
+const USABLE_EVERY_MS = 250
+const USABLE_TRIES = 6
 /** After the last node has come. */
 const SETTLE_MS = 15_000
 

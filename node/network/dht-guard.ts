@@ -103,7 +103,8 @@ const UNREACHABLE = new Set(['ECONNREFUSED', 'EHOSTUNREACH', 'ENETUNREACH', 'ETI
 export function isUnreachable(error: unknown): boolean {
   if (error instanceof AggregateError) return error.errors.length > 0 && error.errors.every(isUnreachable)
   if (!(error instanceof Error)) return false
-  return error.name === 'TimeoutError' || ('code' in error && UNREACHABLE.has(String(error.code)))
+  // Time that ran out may be our own doing: a busy node must not forget everybody.
+  return 'code' in error && UNREACHABLE.has(String(error.code))
 }
 
 /** `target` with some members replaced; methods keep their `this`. */
