@@ -4,6 +4,7 @@
  */
 import { randomBytes, randomInt } from 'node:crypto'
 import { multiaddr } from '@multiformats/multiaddr'
+import { WIRE } from '../../protocol/limits.ts'
 import { encodeMessage, type Message } from '../../protocol/wire/messages.ts'
 import type { StoredTree } from '../kit/stored.ts'
 import type { Kind, Order } from './orders.ts'
@@ -134,9 +135,9 @@ function poison({ order }: Act): Message {
   return { type: 'pex', peers: Array.from({ length: 50 }, () => ({ id: id(), addresses: [address] })) }
 }
 
-/** One exchange is allowed; the next comes when the first has had its effect, and much too soon. */
+/** As many exchanges as are allowed at once; one more comes when these have had their effect, and much too soon. */
 const pexPoison = async (act: Act): Promise<void> => {
-  await act.session.send(poison(act))
+  for (let i = 0; i < WIRE.pexAtOnceMax; i++) await act.session.send(poison(act))
   act.deed()
   await new Promise((resolve) => setTimeout(resolve, 500))
   await act.session.send(poison(act))
