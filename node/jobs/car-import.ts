@@ -20,6 +20,7 @@ import type { ShareRecord } from '../storage/records.ts'
 import { checkFree, checkPinned } from './disk-room.ts'
 import type { JobEnvironment } from './environment.ts'
 import { dropBlocks } from './gc.ts'
+import { receive } from './leaf-sink.ts'
 import { storedBlock } from './stored.ts'
 
 /** `letGo` stops what goes on by itself with a share, as before `unseed`. */
@@ -169,11 +170,10 @@ class Intake {
       }
       throw new FormatError('C3', section === null ? `it ends before ${what}` : `another block stands where ${what} belongs`)
     }
-    const bytes = this.#env.pool.buffers.take(section.blockBytes)
-    await this.#source.read(bytes)
-    if (Buffer.compare(await nodePrimitives.sha256(bytes), cid.digest) !== 0) {
-      throw new FormatError('C2', `the bytes of ${what} do not hash to its CID`)
-    }
+    const read = this.#env.pool.buffers.take(section.blockBytes)
+    await this.#source.read(read)
+    const { bytes, isRight } = await receive(this.#env.pool, read, cid.digest, null)
+    if (!isRight) throw new FormatError('C2', `the bytes of ${what} do not hash to its CID`)
     return bytes
   }
 
