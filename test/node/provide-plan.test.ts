@@ -2,7 +2,7 @@
 import { describe, expect, it } from 'vitest'
 import { commonBits, compareDistance, farStarts, type KadId, ProvidePlan } from '../../node/network/provide-plan.ts'
 import { DHT, NETWORK } from '../../protocol/limits.ts'
-import { idOf, Kademlia } from './kademlia.ts'
+import { idOf, Kademlia } from '../kit/kademlia.ts'
 
 /** A place with `bits` leading bits in common with the all-zero key, told apart by `tail`. */
 function placeAt(bits: number, tail: number): KadId {

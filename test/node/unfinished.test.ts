@@ -3,7 +3,7 @@ import { randomBytes } from 'node:crypto'
 import { mkdir, open, readdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
-import type { JobEvent, ShareResult, StatusResult } from '../../node/control/api.ts'
+import type { ShareResult, StatusResult } from '../../node/control/api.ts'
 import type { ShoalNode } from '../../node/main.ts'
 import { get, ignore, Nodes, patience } from '../kit/nodes.ts'
 
@@ -114,6 +114,21 @@ describe('a get that was cut off', () => {
 describe('a get that finds the disk full', () => {
   const setFreeBytesKept = (freeBytesKept: number | null) => b.api.limits({ set: { freeBytesKept }, reset: false, save: false }, patience())
 
+  /** A get that was told to wait; `onWarning` hears that it does. */
+  const waitingGet = (onWarning: (message: string) => void, signal: AbortSignal) => {
+    const request = {
+      link: shared.link,
+      outputDir: out,
+      path: null,
+      force: false,
+      consent: false,
+      wait: true,
+      keep: false,
+      keepSealed: true,
+    }
+    return b.api.get({ ...request, peers: a.addresses() }, (event) => void (event.type === 'warning' && onWarning(event.message)), signal)
+  }
+
   it('ends when it was not told to wait', async () => {
     await setFreeBytesKept(1e15)
     await expect(get(b, shared.link, out, { peers: a.addresses(), keepSealed: true })).rejects.toMatchObject({ code: 'NO_SPACE' })
@@ -123,23 +138,7 @@ describe('a get that finds the disk full', () => {
   it('goes on by itself when there is room, where it was told to wait', async () => {
     await setFreeBytesKept(1e15)
     const warned = Promise.withResolvers<string>()
-    const wanted = {
-      link: shared.link,
-      outputDir: out,
-      path: null,
-      force: false,
-      consent: false,
-      wait: true,
-      keep: false,
-      keepSealed: true,
-    }
-    const done = b.api.get(
-      { ...wanted, peers: a.addresses() },
-      (event) => {
-        if (event.type === 'warning') warned.resolve(event.message)
-      },
-      patience(),
-    )
+    const done = waitingGet(warned.resolve, patience())
     expect(await Promise.race([warned.promise, done])).toContain('when there is room')
     await setFreeBytesKept(null)
     expect(await done).toMatchObject({ files: 1 })
@@ -149,19 +148,7 @@ describe('a get that finds the disk full', () => {
   it('ends at once when it is stopped while it waits', async () => {
     await setFreeBytesKept(1e15)
     const stop = new AbortController()
-    const wanted = {
-      link: shared.link,
-      outputDir: out,
-      path: null,
-      force: false,
-      consent: false,
-      wait: true,
-      keep: false,
-      keepSealed: true,
-    }
-    const onEvent = (event: JobEvent): void => {
-      if (event.type === 'warning') stop.abort(new Error('enough'))
-    }
-    await expect(b.api.get({ ...wanted, peers: a.addresses() }, onEvent, stop.signal)).rejects.toMatchObject({ code: 'INTERRUPTED' })
+    const ended = waitingGet(() => stop.abort(new Error('enough')), stop.signal)
+    await expect(ended).rejects.toMatchObject({ code: 'INTERRUPTED' })
   })
 })
