@@ -80,11 +80,6 @@ export class DhtSet {
     return set
   }
 
-  /** Keys of this node's own records: one per share and DHT network, whichever DHT took it. */
-  get ownCount(): number {
-    return this.#own.size
-  }
-
   /** A service factory for the node. */
   factory(plan: DhtPlan): (components: KadDHTComponents) => KadDHT {
     return (components) => {

@@ -8,7 +8,7 @@ import type { IndexSets } from './index-sets.ts'
 import { OpenItems, ORDERED_PRIORITIES, PRIORITIES } from './open-items.ts'
 
 /** The priority of what nobody wants: after all others. */
-export const UNWANTED = PRIORITIES
+const UNWANTED = PRIORITIES
 
 /** In the word of an item: the priority, two bits that make it larger than any priority, and how many have it. */
 const PRIORITY = 0x3f
