@@ -16,6 +16,7 @@ import { JobError, type JobEvent, type ShareRequest, type ShareResult } from '..
 import { nodePrimitives } from '../crypto/primitives.ts'
 import type { ShareRecord } from '../storage/records.ts'
 import { readSource } from '../storage/source.ts'
+import { SourcesAhead } from '../storage/source-ahead.ts'
 import type { FileState } from '../storage/source-disk.ts'
 import { SourceTree } from '../storage/source-tree.ts'
 import { type SourceFile, type WalkedTree, walkSources } from '../storage/walk.ts'
@@ -64,7 +65,8 @@ async function writeShare(
   const { secret, scope } = await scopeOf(env, request, tree)
   const tally: Tally = { newBlocks: 0, reusedBlocks: 0, doneBytes: 0 }
   const inPlace = request.inPlace ?? false
-  const states: (FileState | null)[] = []
+  const files = entries.filter(isFile)
+  const stateOf = new Map<SourceFile, FileState>()
   // What was shared before, or is not stored, needs no room of its own.
   const isKnown = (await env.records.listShares()).some((share) => share.scope?.id != null && share.scope.id === scope?.id)
   const room = await GrowingShare.begin(env, inPlace || isKnown || request.scope === 'public' ? 0 : tree.sizeBytes)
@@ -84,24 +86,25 @@ async function writeShare(
       },
       concurrency: SHARING.sealsAtOnceMax,
     })
-    for (const entry of entries) {
-      signal.throwIfAborted()
-      if (isFile(entry))
-        await writer.addFile(
-          entry,
-          pipe(
-            readSource(entry, FORMAT.pieceBytes, signal, env.pool.buffers.take, (state) => states.push(state), env.userFiles),
-            counted(tally, tree.sizeBytes, onEvent),
-          ),
-        )
-      else await writer.addEmptyDirectory(entry.dir)
+    const ahead = new SourcesAhead(files, (file) =>
+      readSource(file, FORMAT.pieceBytes, signal, env.pool.buffers.take, (state) => stateOf.set(file, state), env.userFiles),
+    )
+    try {
+      for (const entry of entries) {
+        signal.throwIfAborted()
+        if (isFile(entry)) await writer.addFile(entry, pipe(ahead.next(), counted(tally, tree.sizeBytes, onEvent)))
+        else await writer.addEmptyDirectory(entry.dir)
+      }
+    } finally {
+      await ahead.close()
     }
     onEvent({ type: 'progress', phase: 'sync', doneBytes: tally.doneBytes, totalBytes: tree.sizeBytes })
     return await writer.finish()
   })
   // A share without data blocks lies whole in its root.
   const record = { ...recordOf(written, scope, tree), inPlace: inPlace && written.counts.data > 0 }
-  const paths = entries.filter(isFile).map(({ path }) => path)
+  const paths = files.map(({ path }) => path)
+  const states = files.map((file) => stateOf.get(file) ?? null)
   const held = record.inPlace ? await env.host.hold(written.cid, signal, true) : null
   try {
     await env.host.exclusively(record.cid, async () => {
