@@ -66,12 +66,13 @@ const isPackage = (specifier: string, ...names: string[]): boolean =>
   names.some((name) => specifier === name || specifier.startsWith(`${name}/`))
 
 /** The only files that may make one of those. */
-const LIBP2P_FILES = ['node/network/libp2p-node.ts', 'node/network/dht.ts']
+const LIBP2P_FILES = ['node/network/libp2p-node.ts', 'node/network/transports.ts', 'node/network/dht.ts']
 
 /** Packages that make a libp2p node or one of its services. */
 const LIBP2P_FACTORIES = [
   'libp2p',
   '@libp2p/tcp',
+  '@libp2p/websockets',
   '@libp2p/mdns',
   '@libp2p/bootstrap',
   '@libp2p/kad-dht',

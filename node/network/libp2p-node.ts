@@ -1,5 +1,6 @@
 /**
- * The libp2p node with every limit given by name: transports, encryption, muxer, services. The only import of their factories.
+ * The libp2p node with every limit given by name: transports, encryption, muxer, services. Their factories are imported here, and those of
+ * transports in transports.ts.
  *
  * No default of a library is trusted where strangers are on the other side. stack.ts is the only caller.
  */
@@ -7,11 +8,10 @@ import { noise } from '@chainsafe/libp2p-noise'
 import { yamux } from '@chainsafe/libp2p-yamux'
 import { circuitRelayServer, circuitRelayTransport } from '@libp2p/circuit-relay-v2'
 import { identify, identifyPush } from '@libp2p/identify'
-import type { Libp2p, PrivateKey, Upgrader } from '@libp2p/interface'
+import type { Libp2p, PrivateKey } from '@libp2p/interface'
 import type { KadDHT } from '@libp2p/kad-dht'
 import { mdns } from '@libp2p/mdns'
 import { type Ping, ping } from '@libp2p/ping'
-import { tcp } from '@libp2p/tcp'
 import type { Datastore } from 'interface-datastore'
 import { createLibp2p } from 'libp2p'
 import { NETWORK, RELAY, WAITS } from '../../protocol/limits.ts'
@@ -19,15 +19,16 @@ import type { ConnectionLimits } from './connection-limits.ts'
 import type { DhtSet } from './dht.ts'
 import type { DialBudget } from './dial-budget.ts'
 import { nearestFirst } from './dial-order.ts'
-import { FairReads, type ReadableSocket } from './fair-reads.ts'
+import { FairReads } from './fair-reads.ts'
 import type { Gater } from './gater.ts'
 import { NetworkError } from './network-error.ts'
 import { guardNewStreams } from './new-streams.ts'
 import { noiseCrypto } from './noise-crypto.ts'
-import type { OwnHosts, OwnSocket } from './own-hosts.ts'
+import type { OwnHosts } from './own-hosts.ts'
 import type { NetworkPlan } from './plan.ts'
 import type { Reachability } from './reach/reachability.ts'
 import type { Reservations } from './reach/relay-finder.ts'
+import { guardedTcp, guardedWebSockets } from './transports.ts'
 
 export interface NodeInit {
   privateKey: PrivateKey
@@ -51,6 +52,8 @@ export interface NodeInit {
 export async function createNode(init: NodeInit): Promise<Libp2p<{ ping: Ping }>> {
   const { plan, dhts, listen, socketsMax, dialFrom } = init
   const socketsPerAddress = socketsMax === null ? null : Math.ceil(socketsMax / Math.max(1, listen.length))
+  const reads = new FairReads(NETWORK.readBytesPerTurn)
+  const guards = { budget: init.budget, reads, hosts: init.hosts, socketsMax: socketsPerAddress, dialFrom }
   const dhtServices = Object.fromEntries(plan.dhts.map((dht) => [`dht-${dht.name}`, dhts.factory(dht)]))
   const identifyLimits = { maxInboundStreams: 1, maxMessageSize: 8192, timeout: 5_000 }
   return createLibp2p({
@@ -59,7 +62,7 @@ export async function createNode(init: NodeInit): Promise<Libp2p<{ ping: Ping }>
     nodeInfo: { userAgent: 'shoal' },
     datastore: init.datastore,
     addresses: { listen: init.listen },
-    transports: [budgetedTcp(init.budget, init.hosts, { socketsMax: socketsPerAddress, dialFrom }), overRelays(init.reach)],
+    transports: [guardedTcp(guards), guardedWebSockets(guards), overRelays(init.reach)],
     connectionEncrypters: [noise({ crypto: noiseCrypto })],
     streamMuxers: [
       guardNewStreams(
@@ -131,52 +134,6 @@ function overRelays(reach: Reachability): ReturnType<typeof circuitRelayTranspor
       guarded,
     )
     reach.useTransport((transport as unknown as { reservationStore: Reservations }).reservationStore) // a public field of a class that is not exported
-    return transport
-  }
-}
-
-type WatchedSocket = ReadableSocket & OwnSocket
-
-/** The upgrader, which is handed each new socket: from then on its reads are counted, and its own address is looked after. */
-function watching(upgrader: Upgrader, reads: FairReads, hosts: OwnHosts): Upgrader {
-  const watch = (maConn: unknown): void => {
-    const { socket } = maConn as { socket?: WatchedSocket } // a public field of the transport's own connection; library-facts.test.ts holds it
-    if (socket === undefined) return
-    reads.watch(socket)
-    hosts.watch(socket)
-  }
-  return new Proxy(upgrader, {
-    get(target, name) {
-      const value: unknown = Reflect.get(target, name, target)
-      if (typeof value !== 'function') return value
-      if (name !== 'upgradeInbound' && name !== 'upgradeOutbound') return value.bind(target)
-      return (maConn: unknown, ...rest: unknown[]) => {
-        watch(maConn)
-        return Reflect.apply(value, target, [maConn, ...rest])
-      }
-    },
-  })
-}
-
-/** TCP whose dials are counted where the socket is opened: once each, whoever asked. `socketsMax`: that come in on one address. */
-function budgetedTcp(
-  budget: DialBudget,
-  hosts: OwnHosts,
-  { socketsMax, dialFrom }: Pick<NodeInit, 'socketsMax' | 'dialFrom'>,
-): ReturnType<typeof tcp> {
-  return (components) => {
-    const transport = tcp(socketsMax === null ? {} : { maxConnections: socketsMax })(components)
-    const dial = transport.dial.bind(transport)
-    const createListener = transport.createListener.bind(transport)
-    const reads = new FairReads(NETWORK.readBytesPerTurn)
-    transport.createListener = (options) => createListener({ ...options, upgrader: watching(options.upgrader, reads, hosts) })
-    transport.dial = async (address, options) => {
-      const refusal = budget.refusal(address)
-      if (refusal !== null) throw new NetworkError('BUDGET', refusal)
-      budget.spend(address)
-      const from = dialFrom === null ? {} : { localAddress: dialFrom } // handed through to the socket
-      return dial(address, { ...options, ...from, upgrader: watching(options.upgrader, reads, hosts) })
-    }
     return transport
   }
 }

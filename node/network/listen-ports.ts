@@ -10,7 +10,7 @@ import type { Log } from '../log.ts'
 import { endpointOf } from './addresses.ts'
 
 const KEY = new Key('/shoal/listen-ports')
-const ANY = /^\/ip[46]\/[^/]+\/tcp\/0$/
+const ANY = /^\/ip[46]\/[^/]+\/tcp\/0(\/ws)?$/
 
 /** The ports of the last run, by the address that asked for any. */
 type Ports = Record<string, number>
@@ -22,7 +22,7 @@ export async function withKeptPorts(listen: readonly string[], datastore: Datast
   for (const address of listen) {
     const port = ANY.test(address) && Object.hasOwn(ports, address) ? ports[address] : undefined
     const isFree = port !== undefined && (await canListen(multiaddr(address), port))
-    kept.push(isFree ? address.replace(/0$/, String(port)) : address)
+    kept.push(isFree ? address.replace(/(?<=\/tcp\/)0/, String(port)) : address)
   }
   return kept
 }
@@ -33,8 +33,13 @@ export async function keepPorts(listen: readonly string[], listening: readonly M
   for (const address of listen.filter((text) => ANY.test(text))) {
     const wanted = endpointOf(multiaddr(address))
     const isWildcard = wanted?.host === '0.0.0.0' || wanted?.host === '::'
+    const transport = new Set(['ip4', 'ip6', 'tcp', 'p2p', ...(address.endsWith('/ws') ? ['ws'] : [])])
+    const isAlike = (one: Multiaddr): boolean => {
+      const names = one.getComponents().map(({ name }) => name)
+      return names.every((name) => transport.has(name)) && names.includes('ws') === transport.has('ws')
+    }
     const found = listening
-      .filter((one) => one.getComponents().every(({ name }) => name === 'ip4' || name === 'ip6' || name === 'tcp' || name === 'p2p'))
+      .filter(isAlike)
       .map((one) => endpointOf(one))
       .find((one) => one !== null && one.kind === wanted?.kind && (isWildcard || one.host === wanted.host))
     if (found) ports[address] = found.port
