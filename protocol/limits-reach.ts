@@ -43,6 +43,8 @@ export const REACH = {
 export const LIVENESS = {
   /** Something is wanted from a peer, and not a byte came for so long: it is asked whether it is there. */
   silentMs: 4_000,
+  /** The same for a peer that owes nothing at present, and may tell of something new. */
+  idleSilentMs: 15_000,
   /** From the question to the first byte of anything. TCP itself is at its fourth try by then. */
   answerMs: 4_000,
   questionsAtOnceMax: 16,

@@ -19,11 +19,18 @@ export interface LivenessParts {
   log: Log
 }
 
+/** What of a link is needed; a PeerLink has it. */
+export interface Link {
+  remote: Remote
+  /** Whether the peer owes anything that it was asked for. */
+  isAsked: boolean
+}
+
 export class Liveness {
   readonly #parts: LivenessParts
   readonly #streams = new WeakMap<Remote, Pick<FrameStream, 'arrivedMs'>>()
   /** The links of which something is wanted, by peer, as seen last. */
-  #watched = new Map<string, Remote[]>()
+  #watched = new Map<string, Link[]>()
   /** Peers that are being asked. */
   readonly #asked = new Set<string>()
   /** Those that answered, and when: not asked again at once. */
@@ -43,14 +50,16 @@ export class Liveness {
     return this.#parts.now() - (this.#streams.get(remote)?.arrivedMs ?? this.#parts.now())
   }
 
-  /** Once a second or so, with all links of which something is wanted. */
-  look(remotes: readonly Remote[]): void {
+  /** Once a second or so, with all links of downloads. Where nothing is owed, a dead one costs little, and an echo as much as ever: a stream
+   *  of its own at both ends. */
+  look(links: readonly Link[]): void {
     const now = this.#parts.now()
-    this.#watched = Map.groupBy(remotes, ({ peerId }) => peerId)
+    this.#watched = Map.groupBy(links, ({ remote }) => remote.peerId)
     this.#answered = new Map([...this.#answered].filter(([peerId]) => this.#watched.has(peerId)))
-    for (const peerId of this.#watched.keys()) {
+    for (const [peerId, own] of this.#watched) {
       const lastMs = Math.max(this.#heardMs(peerId), this.#answered.get(peerId) ?? Number.NEGATIVE_INFINITY)
-      if (now - lastMs < LIVENESS.silentMs || this.#asked.has(peerId) || this.#asked.size >= LIVENESS.questionsAtOnceMax) continue
+      const silentMs = own.some(({ isAsked }) => isAsked) ? LIVENESS.silentMs : LIVENESS.idleSilentMs
+      if (now - lastMs < silentMs || this.#asked.has(peerId) || this.#asked.size >= LIVENESS.questionsAtOnceMax) continue
       this.#asked.add(peerId)
       this.#parts.track(this.#ask(peerId, now))
     }
@@ -60,7 +69,7 @@ export class Liveness {
   #heardMs(peerId: string): number {
     const links = this.#watched.get(peerId) ?? []
     return links.reduce(
-      (last, remote) => Math.max(last, this.#streams.get(remote)?.arrivedMs ?? Number.NEGATIVE_INFINITY),
+      (last, { remote }) => Math.max(last, this.#streams.get(remote)?.arrivedMs ?? Number.NEGATIVE_INFINITY),
       Number.NEGATIVE_INFINITY,
     )
   }

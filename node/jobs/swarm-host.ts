@@ -395,7 +395,7 @@ export class SwarmHost {
   /** Looks at how fast links are, and who is worth remembering. */
   #sample(): void {
     const waiting = [...this.#holdings.values()].flatMap(({ live }) => (live?.isWanting === true ? live.links : []))
-    this.#liveness.look(waiting.map(({ remote }) => remote))
+    this.#liveness.look(waiting)
     for (const { cid, record, live, dialling } of this.#holdings.values()) {
       if (live === null || live.links.length === 0) continue
       this.#rates.sample(live.links, this.now())

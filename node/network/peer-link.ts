@@ -137,8 +137,7 @@ export class PeerLink {
   ): Promise<{ link: PeerLink; share: T } | null> {
     const answered = await answerHello(init, init.signal)
     if (answered === null) return null
-    // Taken before the answer went out, so it is what the peer was told.
-    return { link: new PeerLink(init, answered), share: answered.share }
+    return { link: new PeerLink(init, answered), share: answered.share } // taken before the answer went out: what the peer was told
   }
 
   /** Whether the peer holds the root node, so that it can be asked for it and told positions. */
@@ -151,15 +150,18 @@ export class PeerLink {
     return this.#jobs.stalledMs(this.#writeSinceMs !== null)
   }
 
+  /** Whether the peer owes anything that it was asked for. */
+  get isAsked(): boolean {
+    return this.#session.isAsked
+  }
+
   /** Whether the session is over, or about to be. */
   get isClosing(): boolean {
     return this.#closing !== null
   }
 
-  /**
-   * Serves the session until it ends, closes the channel and says why it ended. Rejects only when a handler failed. Aborting the signal
-   * ends the session in good order. Where the hello said that we know the shape, learnShape comes before this.
-   */
+  /** Serves the session until it ends, closes the channel and says why it ended. Rejects only when a handler failed. Aborting the signal
+   *  ends the session in good order. Where the hello said that we know the shape, learnShape comes before this. */
   async run(handlers: PeerLinkHandlers, signal: AbortSignal): Promise<CloseReason> {
     assert(this.#handlers === null, 'a link runs once')
     this.#handlers = handlers
@@ -222,10 +224,8 @@ export class PeerLink {
     this.#perform(this.#session.learnShape({ blockCount, expectedBytes }))
   }
 
-  /**
-   * Answers a request with its block, borrowed until the promise resolves: true when all of it was written, false when the peer cancelled,
-   * the signal fired or the session ended. Blocks go out one after another, as far as the peer's credit reaches.
-   */
+  /** Answers a request with its block, borrowed until the promise resolves: true when all of it was written, false when the peer cancelled,
+   *  the signal fired or the session ended. Blocks go out one after another, as far as the peer's credit reaches. */
   async serve(level: number, index: number, block: Uint8Array, signal: AbortSignal): Promise<boolean> {
     assert(block.byteLength > 0, 'an empty block')
     if (this.#closing !== null || signal.aborted || !this.#session.isQueued(level, index)) return false

@@ -115,6 +115,11 @@ export class Session {
     return this.#shape
   }
 
+  /** Whether the peer owes anything that it was asked for. */
+  get isAsked(): boolean {
+    return this.#outstandingBytes > 0
+  }
+
   /** DATA bytes that may arrive from now on: the bound on what a driver must buffer, beside small frames. */
   get exposureBytes(): number {
     return Math.min(this.#grantedBytes, this.#outstandingBytes)
@@ -374,7 +379,7 @@ export class Session {
 
   // Credit follows what was asked: a peer that owes us nothing can send nothing. Granted in large steps, to save frames.
   #grant(now: number, actions: SessionAction[]): void {
-    const isAsked = this.#outstandingBytes > 0
+    const { isAsked } = this
     if (isAsked !== this.#isCounted) this.#budget.countAsked(isAsked ? 1 : -1)
     this.#isCounted = isAsked
     const grant = this.#paced(this.#due(), now)

@@ -3,7 +3,7 @@ import { EventEmitter } from 'node:events'
 import { connect, createServer, type Server, type Socket } from 'node:net'
 import { MemoryDatastore } from 'datastore-core'
 import { afterEach, describe, expect, it } from 'vitest'
-import { Liveness } from '../../node/jobs/liveness.ts'
+import { type Link, Liveness } from '../../node/jobs/liveness.ts'
 import { replaces } from '../../node/jobs/two-links.ts'
 import { silentLog } from '../../node/log.ts'
 import { OwnHosts, type OwnSocket } from '../../node/network/own-hosts.ts'
@@ -16,6 +16,8 @@ import { portOf } from '../kit/proxy.ts'
 const remoteOf = (peerId: string): Remote => ({
   ...{ peerId, peerIdBytes: new TextEncoder().encode(peerId), address: '/ip4/5.9.0.2/tcp/1', isRelayed: false, direction: 'outbound' },
 })
+
+const owing = (remote: Remote): Link => ({ remote, isAsked: true })
 
 function watch() {
   let now = 0
@@ -49,19 +51,31 @@ describe('a peer of which something is wanted', () => {
     const [a, stream] = [remoteOf('a'), { arrivedMs: 0 }]
     liveness.follow(a, stream)
     at(LIVENESS.silentMs - 1)
-    liveness.look([a])
+    liveness.look([owing(a)])
     expect(asked).toEqual([])
     at(LIVENESS.silentMs)
-    liveness.look([a])
-    liveness.look([a])
+    liveness.look([owing(a)])
+    liveness.look([owing(a)])
     expect(asked).toEqual(['a'])
     await answer(0)
     at(2 * LIVENESS.silentMs - 1)
-    liveness.look([a])
+    liveness.look([owing(a)])
     expect(asked).toEqual(['a'])
     at(2 * LIVENESS.silentMs)
-    liveness.look([a])
+    liveness.look([owing(a)])
     expect(asked).toEqual(['a', 'a'])
+  })
+
+  it('is asked less often while it owes nothing on any of its links', () => {
+    const { liveness, asked, at } = watch()
+    const [a, b] = [remoteOf('a'), remoteOf('b')]
+    for (const remote of [a, b]) liveness.follow(remote, { arrivedMs: 0 })
+    at(LIVENESS.idleSilentMs - 1)
+    liveness.look([{ remote: a, isAsked: false }, owing(b)])
+    expect(asked).toEqual(['b'])
+    at(LIVENESS.idleSilentMs)
+    liveness.look([{ remote: a, isAsked: false }, owing(b)])
+    expect(asked).toEqual(['b', 'a'])
   })
 
   it('has answered when bytes came after it was asked, whatever they were', () => {
@@ -69,7 +83,7 @@ describe('a peer of which something is wanted', () => {
     const [a, stream] = [remoteOf('a'), { arrivedMs: 0 }]
     liveness.follow(a, stream)
     at(LIVENESS.silentMs)
-    liveness.look([a])
+    liveness.look([owing(a)])
     expect(heard.map((isHeard) => isHeard())).toEqual([false])
     stream.arrivedMs = LIVENESS.silentMs + 1
     expect(heard.map((isHeard) => isHeard())).toEqual([true])
@@ -83,7 +97,7 @@ describe('a peer of which something is wanted', () => {
     for (let ms = 0; ms < 60_000; ms += 1_000) {
       at(ms)
       streams[1]!.arrivedMs = ms - 500
-      liveness.look(links)
+      liveness.look(links.map(owing))
     }
     expect(asked).toEqual([])
   })
@@ -95,7 +109,7 @@ describe('a peer of which something is wanted', () => {
     at(60_000)
     liveness.look([])
     expect(asked).toEqual([])
-    liveness.look(many)
+    liveness.look(many.map(owing))
     expect(asked).toHaveLength(LIVENESS.questionsAtOnceMax)
   })
 })
