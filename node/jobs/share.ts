@@ -86,9 +86,10 @@ async function writeShare(
       },
       concurrency: SHARING.sealsAtOnceMax,
     })
-    const ahead = new SourcesAhead(files, (file) =>
-      readSource(file, FORMAT.pieceBytes, signal, env.pool.buffers.take, (state) => stateOf.set(file, state), env.userFiles),
-    )
+    const ahead = new SourcesAhead(files, (file) => {
+      const onState = (state: FileState): void => void (inPlace && stateOf.set(file, state))
+      return readSource(file, FORMAT.pieceBytes, signal, env.pool.buffers.take, onState, env.userFiles)
+    })
     try {
       for (const entry of entries) {
         signal.throwIfAborted()

@@ -110,8 +110,8 @@ function watching(upgrader: Upgrader, watch: (maConn: MultiaddrConnection) => vo
 /** The socket below; there is one from the moment at which it is open. */
 const socketOf = (websocket: WebSocket): Socket | undefined => (websocket as unknown as { _socket: Socket | null })._socket ?? undefined
 
-/** Nothing is compressed, nobody is followed elsewhere, and no message is longer than what is read in one turn. */
 const MESSAGE_BYTES = NETWORK.readBytesPerTurn / 2
+/** Nothing is compressed, and no message is longer than what is read in one turn. */
 const BOUNDS = { maxPayload: NETWORK.readBytesPerTurn, perMessageDeflate: false }
 
 async function connect(uri: string, dialFrom: string | null, signal: AbortSignal | undefined): Promise<WebSocket> {

@@ -2,30 +2,15 @@
 import { randomBytes } from 'node:crypto'
 import { connect } from 'node:net'
 import { MemoryDatastore } from 'datastore-core'
-import { afterEach, describe, expect, test } from 'vitest'
-import { silentLog } from '../../node/log.ts'
+import { describe, expect, test } from 'vitest'
 import { NetworkError } from '../../node/network/network-error.ts'
-import { createIdentity, createStack, type FoundPeer, peerIdOf, type Stack, type StackOptions } from '../../node/network/stack.ts'
+import { createIdentity, type FoundPeer, peerIdOf, type Stack } from '../../node/network/stack.ts'
 import { NETWORK } from '../../protocol/limits.ts'
+import { startsStacks } from '../kit/stacks.ts'
 
-const started: Stack[] = []
 const patience = (): AbortSignal => AbortSignal.timeout(10_000)
 
-const start = async (options: Partial<StackOptions> = {}): Promise<Stack> => {
-  const stack = await createStack({
-    identity: await createIdentity(),
-    network: 'test-stack',
-    listen: ['/ip4/127.0.0.1/tcp/0'],
-    bootstrap: [],
-    mdns: false,
-    datastore: new MemoryDatastore(),
-    log: silentLog,
-    groupPrivate: false,
-    ...options,
-  })
-  started.push(stack)
-  return stack
-}
+const start = startsStacks({ network: 'test-stack' })
 
 const targetOf = (stack: Stack): FoundPeer => ({ peerId: stack.peerId, addresses: stack.addresses() })
 
@@ -42,10 +27,6 @@ const codeOf = async (work: Promise<unknown>): Promise<unknown> => {
   )
   return error instanceof NetworkError ? error.code : error
 }
-
-afterEach(async () => {
-  await Promise.all(started.splice(0).map((stack) => stack.stop()))
-})
 
 describe('stopping', () => {
   test('ends although the list of known peers cannot be written', async () => {

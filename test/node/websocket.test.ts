@@ -2,38 +2,19 @@
 import { randomBytes } from 'node:crypto'
 import { connect, type Socket } from 'node:net'
 import { MemoryDatastore } from 'datastore-core'
-import { afterEach, describe, expect, test } from 'vitest'
+import { describe, expect, test } from 'vitest'
 import { WebSocket } from 'ws'
-import { silentLog } from '../../node/log.ts'
-import { createIdentity, createStack, type Stack, type StackOptions } from '../../node/network/stack.ts'
+import type { Stack } from '../../node/network/stack.ts'
 import { NETWORK } from '../../protocol/limits.ts'
+import { startsStacks } from '../kit/stacks.ts'
 
 const FRAME_BYTES = 2 ** 16
-const started: Stack[] = []
 const patience = (): AbortSignal => AbortSignal.timeout(20_000)
 
-const start = async (options: Partial<StackOptions> = {}): Promise<Stack> => {
-  const stack = await createStack({
-    identity: await createIdentity(),
-    network: 'test-websocket',
-    listen: ['/ip4/127.0.0.1/tcp/0/ws'],
-    bootstrap: [],
-    mdns: false,
-    datastore: new MemoryDatastore(),
-    log: silentLog,
-    groupPrivate: false,
-    ...options,
-  })
-  started.push(stack)
-  return stack
-}
+const start = startsStacks({ network: 'test-websocket', listen: ['/ip4/127.0.0.1/tcp/0/ws'] })
 
 const portOf = (stack: Stack): number => Number(/\/tcp\/(\d+)\/ws/.exec(stack.addresses()[0] ?? '')?.[1])
 const targetOf = (stack: Stack) => ({ peerId: stack.peerId, addresses: stack.addresses() })
-
-afterEach(async () => {
-  await Promise.all(started.splice(0).map((stack) => stack.stop()))
-})
 
 describe('two nodes over WebSocket', () => {
   test('send each other megabytes both ways, and know each other', async () => {
