@@ -8,6 +8,7 @@
 import { assert } from '../errors.ts'
 import { type Contact, type ContactSource, isHearsay, isKnown, isLasting, newContact, RANK, turnOf } from './contact.ts'
 import { type Contactable, type Neighbour, Neighbours, type NeighboursLimits } from './neighbours.ts'
+import { Standing } from './standing.ts'
 
 export type { Contactable, ContactSource }
 
@@ -93,8 +94,8 @@ export class Contacts {
   /** Nobody is worth a look before this; and when the first may be dialled. */
   #readyFromMs = UNKNOWN
   #dialFromMs = UNKNOWN
-  /** Room is made for nobody of this rank or a worse one, or infinite. */
-  #fullFrom = Number.POSITIVE_INFINITY
+  /** Who goes first when room is needed; null when something has changed since. */
+  #standing: Standing | null = null
 
   /** `random` returns a number in [0, 1). */
   constructor(limits: ContactsLimits, random: () => number) {
@@ -131,7 +132,7 @@ export class Contacts {
     this.#handledMs = now
     if (this.#apply(event, now)) {
       this.#readyFromMs = UNKNOWN
-      this.#fullFrom = Number.POSITIVE_INFINITY
+      if (event.type !== 'found') this.#standing = null
     }
     if (now >= this.#neighbours.exchangeMs) this.#neighbours.exchange(now, (peer, peers) => this.#act({ type: 'exchange', peer, peers }))
     this.#dial(now)
@@ -210,6 +211,7 @@ export class Contacts {
     }
     for (const count of byTeller.values()) assert(count <= contactsPerTellerMax, 'too many from one teller')
     assert(!this.#isAsking || this.#isWanting, 'asking for what nobody wants')
+    assert(this.#standing?.equals(new Standing(this.#contacts)) !== false, 'who goes first')
   }
 
   // What is heard of peers.
@@ -218,20 +220,25 @@ export class Contacts {
   #found({ peer, addresses, source, teller = peer }: Extract<ContactsEvent, { type: 'found' }>, now: number): boolean {
     let contact = this.#contacts.get(peer)
     if (contact?.isBarred === true && (source === 'given' || contact.readyMs <= now)) {
-      this.#contacts.delete(peer)
+      this.#forget(peer)
       contact = undefined
     }
     if (contact === undefined) {
-      const isAdmitted = this.#hasPlaceFor(source, teller)
-      if (isAdmitted) this.#contacts.set(peer, newContact(source, teller, addresses.slice(0, this.#limits.addressesMax), now))
-      return isAdmitted
+      if (!this.#hasPlaceFor(source, teller)) return false
+      contact = newContact(source, teller, addresses.slice(0, this.#limits.addressesMax), now)
+      this.#contacts.set(peer, contact)
+      this.#standing?.admit(peer, contact)
+      return true
     }
     if (contact.isBarred) return false
     const isDearer = RANK[source] < RANK[contact.source]
     if (!isDearer && source !== 'given' && isKnown(contact.addresses, addresses)) return false
     const isMoved = addresses.slice(0, this.#limits.addressesMax).some((address) => contact.addresses.includes(address) === false)
     contact.addresses = this.#merge(contact.addresses.slice(0, 1), addresses, contact.addresses)
-    if (isDearer) Object.assign(contact, { source, teller: null })
+    if (isDearer) {
+      Object.assign(contact, { source, teller: null })
+      this.#standing = null
+    }
     if (source === 'given') contact.readyMs = Math.min(contact.readyMs, now)
     else if (isMoved) contact.readyMs = Math.min(contact.readyMs, now + this.#limits.redialMinMs)
     return true
@@ -239,10 +246,8 @@ export class Contacts {
 
   /** Makes room, if need be; false when there is none for what comes from there. */
   #hasPlaceFor(source: ContactSource, teller: string): boolean {
-    const rank = RANK[source]
-    if (this.#contacts.size >= this.#limits.contactsMax && rank >= this.#fullFrom) return false
-    if (source === 'exchange' && this.#heardFrom(teller) >= this.#limits.contactsPerTellerMax) return false
-    return this.#makeRoom(rank)
+    if (source === 'exchange' && this.#stand().heardFrom(teller) >= this.#limits.contactsPerTellerMax) return false
+    return this.#makeRoom(RANK[source])
   }
 
   #joined({ peer, addresses, direction }: Extract<ContactsEvent, { type: 'joined' }>, now: number): void {
@@ -273,7 +278,7 @@ export class Contacts {
       contact.fails = 0
     }
     this.#fail(contact, now)
-    if (contact.diallingMs === null && (contact.addresses.length === 0 || this.#isTooMuch(contact))) this.#contacts.delete(peer)
+    if (contact.diallingMs === null && (contact.addresses.length === 0 || this.#isTooMuch(contact))) this.#forget(peer)
   }
 
   #dialFailed(peer: string, isFinal: boolean, now: number): void {
@@ -283,7 +288,7 @@ export class Contacts {
     if (contact.neighbour !== null) return // it came to us meanwhile
     if (isFinal) this.#bar(contact, now)
     else this.#fail(contact, now)
-    if (this.#isTooMuch(contact)) this.#contacts.delete(peer)
+    if (this.#isTooMuch(contact)) this.#forget(peer)
   }
 
   #endDial(contact: Contact): void {
@@ -317,35 +322,29 @@ export class Contacts {
     return [...new Set(lists.flat())].slice(0, this.#limits.addressesMax)
   }
 
-  #heardFrom(teller: string | null): number {
-    let count = 0
-    for (const contact of this.#contacts.values()) if (isHearsay(contact) && contact.teller === teller) count++
-    return count
+  #stand(): Standing {
+    this.#standing ??= new Standing(this.#contacts)
+    return this.#standing
+  }
+
+  #forget(peer: string): void {
+    this.#contacts.delete(peer)
+    this.#standing = null
   }
 
   /** Its teller has told us of enough others since. */
   #isTooMuch(contact: Contact): boolean {
-    return isHearsay(contact) && this.#heardFrom(contact.teller) > this.#limits.contactsPerTellerMax
+    if (!isHearsay(contact)) return false
+    let count = 0
+    for (const other of this.#contacts.values()) if (isHearsay(other) && other.teller === contact.teller) count++
+    return count > this.#limits.contactsPerTellerMax
   }
 
   /** Lets go of the worst one that is worse than `rank`, if need be; false when there is none. */
   #makeRoom(rank: number): boolean {
     if (this.#contacts.size < this.#limits.contactsMax) return true
-    let worst: string | null = null
-    let most = rank
-    for (const [peer, contact] of this.#contacts) {
-      if (contact.neighbour !== null || contact.diallingMs !== null) continue
-      const badness = (contact.isUseful ? RANK.known : RANK[contact.source]) + (contact.isBarred ? 0.5 : Math.min(contact.fails, 8) / 16)
-      if (badness <= most) continue
-      most = badness
-      worst = peer
-    }
-    if (worst === null) {
-      this.#fullFrom = rank
-      return false
-    }
-    this.#contacts.delete(worst)
-    return true
+    const worst = this.#stand().evict(rank)
+    return worst !== null && this.#contacts.delete(worst)
   }
 
   // Whom to dial.
@@ -407,6 +406,7 @@ export class Contacts {
       if (next === null) return
       const [peer, contact] = next
       contact.diallingMs = now
+      this.#standing = null
       this.#dialling.add(contact)
       this.#readyFromMs = UNKNOWN
       this.#act({ type: 'dial', peer, addresses: contact.addresses })
@@ -423,9 +423,11 @@ export class Contacts {
       const contact = entry[1]
       if (contact.readyMs > now) continue
       if (contact.isBarred) {
-        if (isLasting(contact)) contact.isBarred = false
-        else {
-          this.#contacts.delete(entry[0])
+        if (isLasting(contact)) {
+          contact.isBarred = false
+          this.#standing = null
+        } else {
+          this.#forget(entry[0])
           continue
         }
       }
