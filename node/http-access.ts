@@ -4,6 +4,7 @@
  * Who may read the home may read the token, and nobody else: it stands in no argument, address or log.
  */
 import { randomBytes } from 'node:crypto'
+import type { Hit } from '../protocol/limit-table.ts'
 import { HTTP } from '../protocol/limits.ts'
 import { Secret } from '../protocol/secret.ts'
 import type { Config } from './config.ts'
@@ -13,7 +14,12 @@ import type { Log } from './log.ts'
 import { httpTokenFile, readOrCreateFile } from './storage/home.ts'
 
 /** Serves on the port of the setting `http`; null when there is none. Throws JobError PORT_TAKEN, BAD_CONFIG for a damaged token file. */
-export async function openHttp(config: Pick<Config, 'home' | 'http' | 'httpRoots'>, api: ShoalApi, log: Log): Promise<HttpServer | null> {
+export async function openHttp(
+  config: Pick<Config, 'home' | 'http' | 'httpRoots'>,
+  api: ShoalApi,
+  log: Log,
+  hit: Hit,
+): Promise<HttpServer | null> {
   if (config.http === null) return null
   const path = httpTokenFile(config.home)
   // A newline, for people who look; `curl -H "Authorization: Bearer $(cat …)"` drops it.
@@ -28,6 +34,7 @@ export async function openHttp(config: Pick<Config, 'home' | 'http' | 'httpRoots
     token: new Secret(new TextEncoder().encode(text)),
     roots: config.httpRoots,
     log,
+    hit,
   })
   log.info('the local API is offered over HTTP', { port: server.port })
   return server

@@ -186,7 +186,7 @@ export async function openNode(config: Config, options: NodeOptions): Promise<Sh
     if (!options.oneShot && options.offline !== true) unfinished.start(await parts.records.listShares())
     if (options.offline !== true) {
       servers.push(await serveControl({ api: node.api, socketPath: node.socketPath, log, signal: NOT_ABORTED, hit }))
-      const http = options.oneShot ? null : await openHttp(config, node.api, log)
+      const http = options.oneShot ? null : await openHttp(config, node.api, log, hit)
       if (http !== null) servers.push(http)
       node.httpPort = http?.port ?? null
     }

@@ -5,7 +5,7 @@
  * The values stand in limits.ts; what the user set instead is told by the node.
  */
 import { BUDGETS } from './budget-limits.ts'
-import { CHECKING, CONTROL, DHT, FORMAT, NETWORK, NODE, RELAY, SCORE, SHARING, STORAGE, SWARM, UPLOAD, WIRE } from './limits.ts'
+import { CHECKING, CONTROL, DHT, FORMAT, HTTP, NETWORK, NODE, RELAY, SCORE, SHARING, STORAGE, SWARM, UPLOAD, WIRE } from './limits.ts'
 
 export interface LimitDeclaration {
   /** Null: none until the user sets one. */
@@ -82,6 +82,8 @@ export const LIMITS = {
   // This machine.
   jobs: counted(NODE.jobsMax, '', 'jobs'),
   controlConnections: counted(CONTROL.connectionsMax, '', 'connections to the local API'),
+  httpConnections: counted(HTTP.connectionsMax, '', 'connections to the local API over HTTP, on each address'),
+  wrongTokens: counted(HTTP.failuresPerSecondMax, 'a second', 'requests over HTTP without the right token'),
   bodyBytes: counted(CONTROL.bodyBytesMax, 'bytes', 'one request to the local API'),
   fileOperations: counted(STORAGE.fileOperationsWaitingMax, '', 'reads and writes of blocks that wait'),
   recordRequests: counted(STORAGE.recordRequestsWaitingMax, '', 'requests to the records that wait'),

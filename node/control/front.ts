@@ -5,7 +5,7 @@
  */
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
 import type { ListenOptions } from 'node:net'
-import { type Hit, NO_HIT } from '../../protocol/limit-table.ts'
+import { type Hit, type LimitName, NO_HIT } from '../../protocol/limit-table.ts'
 import { CONTROL, WAITS } from '../../protocol/limits.ts'
 import type { Log } from '../log.ts'
 import { answer, type Desk } from './answering.ts'
@@ -26,17 +26,19 @@ export interface FrontWaits {
   requestMs: number
 }
 
+const CONTROL_CONNECTIONS: { max: number; limit: LimitName } = { max: CONTROL.connectionsMax, limit: 'controlConnections' }
+
 /** A server that does not listen yet. */
 export function openFront(init: {
   api: ShoalApi
   log: Log
   door: Door
   headers: Readonly<Record<string, string>>
-  connectionsMax?: number
+  connections?: { max: number; limit: LimitName }
   waits?: FrontWaits
   hit?: Hit
 }): Front {
-  const { api, log, door, headers, connectionsMax = CONTROL.connectionsMax, waits = CONTROL, hit = NO_HIT } = init
+  const { api, log, door, headers, connections = CONTROL_CONNECTIONS, waits = CONTROL, hit = NO_HIT } = init
   const stopping = new AbortController()
   const running = new Set<Promise<void>>()
   const desk: Desk = { api, log, door, headers, stopping: stopping.signal, jobs: 0, hit }
@@ -62,8 +64,8 @@ export function openFront(init: {
     onRequest,
   )
   server.on('checkContinue', onRequest)
-  server.maxConnections = connectionsMax
-  server.on('drop', () => hit('controlConnections'))
+  server.maxConnections = connections.max
+  server.on('drop', () => hit(connections.limit))
   server.maxRequestsPerSocket = 1
   let closed: Promise<void> | undefined
   return {
@@ -71,7 +73,7 @@ export function openFront(init: {
     async listen(where) {
       const { promise, resolve, reject } = Promise.withResolvers<void>()
       server.once('error', reject)
-      server.listen({ backlog: connectionsMax, ...where }, resolve)
+      server.listen({ backlog: connections.max, ...where }, resolve)
       await promise
       server.off('error', reject)
       // A failed accept, as when file descriptors run out, ends nothing: the next one may do.

@@ -6,6 +6,7 @@
  * this machine are limited to `roots`, verbs to HTTP_VERBS.
  */
 
+import { type Hit, NO_HIT } from '../../protocol/limit-table.ts'
 import { HTTP } from '../../protocol/limits.ts'
 import type { Secret } from '../../protocol/secret.ts'
 import type { Log } from '../log.ts'
@@ -32,6 +33,7 @@ export interface HttpInit {
   roots: readonly string[]
   log: Log
   waits?: FrontWaits
+  hit?: Hit
 }
 
 const ANSWER_HEADERS = {
@@ -46,12 +48,22 @@ const ANSWER_HEADERS = {
 
 /** Listens on 127.0.0.1 and, where there is one, ::1. Throws JobError PORT_TAKEN when somebody else listens there. */
 export async function serveHttp(init: HttpInit): Promise<HttpServer> {
-  const { api, token, roots, log, waits } = init
+  const { api, token, roots, log, waits, hit = NO_HIT } = init
   // The hosts follow from the port, which is known once the first server listens; nobody is answered before.
   const hosts: string[] = []
   const origins: string[] = []
-  const door: Door = { hosts, origins, token: new TokenGate(token), verbs: HTTP_VERBS, checkPaths: pathsWithin(roots) }
-  const shared = { api, log, door, headers: ANSWER_HEADERS, connectionsMax: HTTP.connectionsMax, ...(waits === undefined ? {} : { waits }) }
+  const door: Door = {
+    hosts,
+    origins,
+    token: new TokenGate(token, () => hit('wrongTokens')),
+    verbs: HTTP_VERBS,
+    checkPaths: pathsWithin(roots),
+  }
+  const shared = {
+    ...{ api, log, door, hit, headers: ANSWER_HEADERS },
+    connections: { max: HTTP.connectionsMax, limit: 'httpConnections' as const },
+    ...(waits === undefined ? {} : { waits }),
+  }
   const fronts: Front[] = []
   const close = async (): Promise<void> => {
     await Promise.all(fronts.map((front) => front.close()))

@@ -16,9 +16,12 @@ export class TokenGate {
   /** Times of the latest failures, oldest first. */
   readonly #failedMs: number[] = []
 
-  /** `token` as text in ASCII, as its file holds it. */
-  constructor(token: Secret) {
+  readonly #onSlow: () => void
+
+  /** `token` as text in ASCII, as its file holds it; `onSlow` is called with each verdict 'slow'. */
+  constructor(token: Secret, onSlow: () => void = () => {}) {
     this.#digest = digestOf(token.reveal())
+    this.#onSlow = onSlow
   }
 
   /** Judges the value of an Authorization header. `nowMs` is monotonic. */
@@ -27,7 +30,10 @@ export class TokenGate {
     // Digests are of one length, and tell nothing of where two tokens begin to differ.
     if (timingSafeEqual(digestOf(new TextEncoder().encode(given)), this.#digest)) return 'right'
     while (this.#failedMs[0] !== undefined && this.#failedMs[0] <= nowMs - 1_000) this.#failedMs.shift()
-    if (this.#failedMs.length >= HTTP.failuresPerSecondMax) return 'slow'
+    if (this.#failedMs.length >= HTTP.failuresPerSecondMax) {
+      this.#onSlow()
+      return 'slow'
+    }
     this.#failedMs.push(nowMs)
     return 'wrong'
   }

@@ -3,6 +3,7 @@
  * request, over raw sockets, because no client library sends most of it.
  */
 import { randomBytes } from 'node:crypto'
+import { once } from 'node:events'
 import { mkdir, symlink } from 'node:fs/promises'
 import { connect, createServer, type Socket } from 'node:net'
 import { join } from 'node:path'
@@ -384,5 +385,31 @@ describe('the token gate', () => {
     expect(at(902)).toBe('slow')
     expect(at(1_000)).toBe('wrong')
     expect(at(1_000)).toBe('slow')
+  })
+})
+
+describe('limits that are run into', () => {
+  it('are counted: wrong tokens in quick succession, and connections beyond those there may be', async () => {
+    const hits: string[] = []
+    const { port } = await serve({ hit: (name) => void hits.push(name) })
+    const wrong = () => raw(port, requestFor(port, 'status', { headers: { authorization: `Bearer ${'0'.repeat(64)}` } }))
+    const answers = await Promise.all(Array.from({ length: 4 * HTTP.failuresPerSecondMax }, wrong))
+    const slow = answers.filter((answer) => statusOf(answer) === 429).length
+    expect(hits).toEqual(Array.from({ length: slow }, () => 'wrongTokens'))
+    expect(slow).toBeGreaterThan(0)
+
+    hits.length = 0
+    const idle = await Promise.all(
+      Array.from({ length: HTTP.connectionsMax }, async () => {
+        const socket = connect({ host: '127.0.0.1', port })
+        socket.on('error', () => {}) // reset when the server closes
+        onTestFinished(() => void socket.destroy())
+        await once(socket, 'connect')
+        return socket
+      }),
+    )
+    expect(idle).toHaveLength(HTTP.connectionsMax)
+    expect(await raw(port, requestFor(port, 'status'))).toBe('')
+    expect(hits).toEqual(['httpConnections'])
   })
 })
