@@ -14,6 +14,7 @@ import { MIB, makeRandomFile, say } from './meters.ts'
 const SAMPLE_MS = 10_000
 const CHURN_MS = 15_000
 const SHARE_MIB = 8
+const START_TRIES = 120
 /** Bytes a second that each node sends at most, so that the machine is not the limit. */
 const CAP = '512KiB'
 
@@ -44,8 +45,16 @@ interface Peer {
 
 const sleep = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms))
 
+/** A command that was meant for a daemon just killed runs by itself, and holds the home for a while. */
 async function startPeer(sandbox: Sandbox, name: string, bootstrap: string[]): Promise<Daemon> {
-  return await sandbox.daemon(name, { bootstrap, args: ['--up', CAP, '--log-level', 'warn'] })
+  for (let tries = 0; ; tries++) {
+    try {
+      return await sandbox.daemon(name, { bootstrap, args: ['--up', CAP, '--log-level', 'warn'] })
+    } catch (error) {
+      if (tries >= START_TRIES || !(error instanceof Error && error.message.includes('HOME_LOCKED'))) throw error
+      await sleep(1_000)
+    }
+  }
 }
 
 async function sampleOf(watched: Daemon, sinceMs: number, gets: number): Promise<Sample> {

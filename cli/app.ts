@@ -25,8 +25,10 @@ const OUTPUT_CLOSED = new JobError('INTERRUPTED', 'standard output was closed')
 export async function runCli(argv: readonly string[], io: Io): Promise<number> {
   const interrupt = new AbortController()
   let interrupts = 0
+  let onInterrupt = (): void => {}
   io.onInterrupt(() => {
     if (++interrupts > 1) io.exitNow(EXIT.interrupted)
+    onInterrupt()
     interrupt.abort(new JobError('INTERRUPTED', 'interrupted'))
   })
   // Who closes our output wants no more of it (`shoal ls | head`).
@@ -35,6 +37,8 @@ export async function runCli(argv: readonly string[], io: Io): Promise<number> {
   const parsed = parseArguments(argv)
   if ('exitCode' in parsed) return await sayAnswer(parsed, argv.includes('--json'), io)
   const report = new Report(io, parsed.globals.json)
+  // The bar hides the cursor, which nobody would bring back should the process end at the next one.
+  onInterrupt = () => report.endProgress()
   try {
     return await run(parsed, io, report, interrupt.signal)
   } catch (error) {
@@ -91,12 +95,15 @@ async function run({ globals, call }: Invocation, io: Io, report: Report, signal
     return await runDoctor(resolve(globals.home ?? defaultHome()), () => configOf(globals), report, signal)
   }
   if (call.verb === 'import') return await runImport(call, globals.home, { io, report, signal })
-  if (call.verb === 'service') return await runService(call, globals.home, report)
+  if (call.verb === 'service') return await runService(call, globals, report)
   if (call.verb === 'get' && call.output === '-' && globals.json) {
     throw new JobError('USAGE', 'standard output cannot carry both the file and JSON: leave out --json or "-o -"')
   }
   const session = await openSession(io, globals, needOf(call), signal)
   try {
+    if (session.own && call.verb === 'get' && call.keepSealed && !call.keep) {
+      throw new JobError('USAGE', '--keep-sealed keeps nothing without a node that goes on: start `shoal daemon` first, or say --seed too')
+    }
     const exitCode = await runVerb(call, { api: session.api, io, report, signal })
     if (call.verb === 'stop') {
       await whenGone(socketPathFor(homeOf(globals)), signal)
@@ -109,10 +116,14 @@ async function run({ globals, call }: Invocation, io: Io, report: Report, signal
   }
 }
 
-/** How long a node of ours lives on after its own command: share and seed serve until Ctrl-C, others until who joined is done. */
+/** Commands that keep a share: their node serves it until Ctrl-C. */
+const isKeeping = (call: VerbCall): boolean =>
+  call.verb === 'share' || call.verb === 'seed' || (call.verb === 'get' && call.keep && call.output !== '-')
+
+/** How long a node of ours lives on after its own command: those that keep a share serve until Ctrl-C, others until who joined is done. */
 async function stay(node: ShoalNode, call: VerbCall, report: Report, signal: AbortSignal): Promise<void> {
   report.end()
-  if (call.verb === 'share' || call.verb === 'seed') {
+  if (isKeeping(call)) {
     report.note('Serving from here until Ctrl-C. (With `shoal daemon` running, this command would return at once.)')
     await Promise.race([node.whenStopped(), whenAborted(signal)])
   } else {

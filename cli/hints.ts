@@ -6,13 +6,17 @@ const HINTS: Record<string, string> = {
   HOME_LOCKED: 'Stop the other one with `shoal stop`, or choose another home with --home.',
   NO_SEEDER: 'Keep waiting with --wait, or ask the sender to run `shoal seed`.',
   NO_SPACE: 'Free some space and run the same command again: what was fetched is kept. With --wait, `get` waits for room.',
-  EXISTS: 'Choose another folder with -o, or replace what is there with --force.',
   NO_DAEMON: 'Start one with `shoal daemon`.',
   OTHER_VERSION: 'Restart it: `shoal stop`, then `shoal daemon` (or `systemctl --user restart shoal`).',
   STOPPED: 'Run the same command again to go on.',
   B1: 'Ask the sender for the whole link again.',
   X7: 'Say --yes to go on all the same.',
   BUG: 'Please report it, with what you did and the log of --log-level debug.',
+}
+
+const EXISTING: Record<string, string> = {
+  get: 'Choose another folder with -o, or replace what is there with --force.',
+  'export-car': 'Choose another name, or replace what is there with --force.',
 }
 
 const INTERRUPTED: Record<string, string> = {
@@ -23,7 +27,8 @@ const INTERRUPTED: Record<string, string> = {
 
 /** The advice for a failure of `verb`, empty when there is none or the message already names the option. */
 export function hintFor(code: string, exitCode: number, verb: string | null, message: string): string {
-  const own = code === 'INTERRUPTED' ? lookUp(INTERRUPTED, verb ?? '') : lookUp(HINTS, code)
+  const ofVerb = code === 'INTERRUPTED' ? INTERRUPTED : code === 'EXISTS' ? EXISTING : null
+  const own = ofVerb === null ? lookUp(HINTS, code) : lookUp(ofVerb, verb ?? '')
   const hint = own ?? (exitCode === EXIT.badLink ? HINTS.B1 : undefined)
   if (hint === undefined) return ''
   const option = /--[a-z]+/.exec(hint)?.[0]

@@ -287,6 +287,8 @@ function addGet(program: Command, found: (call: VerbCall) => void): void {
     )
     .action((link: string | undefined, options: Options) => {
       if (options.output === '') throw new JobError('USAGE', '--output is empty')
+      if (options.output === '-' && (options.force || options.seed || options.keepSealed))
+        throw new JobError('USAGE', '--force, --seed and --keep-sealed go with files, "-o -" writes none')
       if (options.range !== undefined && options.output !== '-') throw new JobError('USAGE', '--range goes with "-o -" only')
       found({
         verb: 'get',

@@ -67,6 +67,7 @@ export class Progress {
   #rate = new RateMeter()
   #line = ''
   #isOn = false
+  #isOver = false
 
   constructor(io: Pick<Io, 'stderr'>) {
     this.#isShown = io.stderr.isTTY === true
@@ -82,7 +83,7 @@ export class Progress {
   }
 
   show(event: ProgressEvent): void {
-    if (!this.#isShown) return
+    if (!this.#isShown || this.#isOver) return
     if (event.phase !== this.#phase) this.#rate = new RateMeter()
     this.#phase = event.phase
     this.#line = progressLine(event, this.#rate.add(event.doneBytes, performance.now()))
@@ -94,5 +95,11 @@ export class Progress {
   clear(): void {
     if (this.#isOn) this.#bar.stop()
     this.#isOn = false
+  }
+
+  /** Nothing is drawn any more. */
+  end(): void {
+    this.clear()
+    this.#isOver = true
   }
 }

@@ -108,6 +108,11 @@ export class Report {
     }
   }
 
+  /** Takes the progress line away for good. */
+  endProgress(): void {
+    this.#progress.end()
+  }
+
   /** Takes the progress line away. */
   end(): void {
     this.#progress.clear()

@@ -24,7 +24,8 @@ export interface Facts {
     openFiles: string[]
     version: string | null
   }
-  disk: { freeBytes: number; syncMs: number | null } | null
+  /** `keptBytes`: free space that Shoal leaves. */
+  disk: { freeBytes: number; keptBytes: number; syncMs: number | null } | null
   /** Milliseconds that the wall clock gained on the monotonic one since this process began. */
   clock: { year: number; gainedMs: number }
   openFilesMax: number | null
@@ -36,6 +37,8 @@ export interface Facts {
   /** The running node. */
   status: StatusResult | null
   peers: PeerSummary[]
+  /** A node of another version runs, and cannot be asked. */
+  isOtherVersion: boolean
 }
 
 const finding =
@@ -57,18 +60,20 @@ export const examine = (facts: Facts): Finding[] => [
 
 const NODE_WANTED = 24
 
-function checkVersions({ nodeVersion, status }: Facts): Finding {
+function checkVersions({ nodeVersion, status, isOtherVersion }: Facts): Finding {
   const say = finding('version')
   const says = `Shoal ${VERSION} on Node ${nodeVersion}`
   if (Number(nodeVersion.split('.')[0]) < NODE_WANTED) return say('fail', says, `install Node ${NODE_WANTED} or newer`)
-  if (status !== null && status.version !== VERSION) {
-    return say('warn', `${says}, but the running node is ${status.version}`, 'restart it: shoal stop, then shoal daemon')
+  if (isOtherVersion || (status !== null && status.version !== VERSION)) {
+    const other = status === null ? 'of another version' : status.version
+    return say('warn', `${says}, but the running node is ${other}`, 'restart it: shoal stop, then shoal daemon')
   }
   return say('ok', says)
 }
 
-function checkNode({ status }: Facts): Finding {
+function checkNode({ status, isOtherVersion }: Facts): Finding {
   const say = finding('node')
+  if (isOtherVersion) return say('warn', 'a node of another version runs for this home', 'restart it: shoal stop, then shoal daemon')
   if (status === null) return say('warn', 'no node runs for this home', 'shoal daemon, or shoal service install')
   return say('ok', `process ${status.pid} ${status.stopping ? 'is stopping' : 'runs'}, ${count(status.shares, 'share')}`)
 }
@@ -85,16 +90,17 @@ function checkHome({ home }: Facts): Finding {
 }
 
 const FREE_FEW = 1024 ** 3
-const FREE_NONE = 64 * 1024 ** 2
 const SYNC_SLOW_MS = 200
 
 function checkDisk({ disk }: Facts): Finding {
   const say = finding('disk')
   if (disk === null) return say('warn', 'the file system of the home does not tell its free space', null)
-  const { freeBytes, syncMs } = disk
+  const { freeBytes, keptBytes, syncMs } = disk
   const says = `${formatBytes(freeBytes)} free${syncMs === null ? '' : `, one sync takes ${syncMs.toFixed(1)} ms`}`
-  if (freeBytes < FREE_NONE) return say('fail', says, 'free some space: Shoal leaves the last 64 MiB alone')
-  if (freeBytes < FREE_FEW) return say('warn', says, 'free some space, or let go of shares with shoal unseed')
+  if (freeBytes <= keptBytes) {
+    return say('fail', `${says}, and ${formatBytes(keptBytes)} are left alone`, 'free some space, or set a smaller freeBytesKept')
+  }
+  if (freeBytes - keptBytes < FREE_FEW) return say('warn', says, 'free some space, or let go of shares with shoal unseed')
   if (syncMs !== null && syncMs > SYNC_SLOW_MS) {
     return say('warn', says, 'the disk is slow or busy: sharing and fetching wait for it; another disk for --home helps')
   }
@@ -137,8 +143,9 @@ function checkConfig({ complaint }: Facts): Finding {
     : say('fail', complaint, 'mend config.json in the home; README.md lists the settings')
 }
 
-function checkPorts({ takenPorts, status }: Facts): Finding {
+function checkPorts({ takenPorts, status, isOtherVersion }: Facts): Finding {
   const say = finding('ports')
+  if (isOtherVersion) return say('ok', 'those of the running node, which cannot be asked')
   if (takenPorts.length > 0)
     return say('fail', `another program has ${takenPorts.join(', ')}`, 'end it, or choose another port with --listen or --http')
   return say(

@@ -3,17 +3,18 @@
  * no name any more when it is written.
  */
 import { randomBytes } from 'node:crypto'
-import { open, readFile, stat, statfs, unlink } from 'node:fs/promises'
+import { open, readFile, stat, unlink } from 'node:fs/promises'
 import { createServer } from 'node:net'
 import { totalmem } from 'node:os'
 import { dirname, join } from 'node:path'
 import type { Config } from '../../node/config.ts'
 import { JobError, type PeerSummary, type StatusResult } from '../../node/control/api.ts'
 import { connectControl, socketPathFor } from '../../node/control/client.ts'
+import { diskRoom } from '../../node/jobs/disk-room.ts'
 import type { Facts } from './checks.ts'
 
-/** Files with secrets, or with what only their owner should see. */
-const PRIVATE_FILES = ['identity', 'node-secret', 'records.db', 'http-token', 'config.json', 'daemon.log']
+/** Files with secrets, or with what only their owner should see, as the node makes them. */
+const PRIVATE_FILES = ['identity', 'node-secret', 'records.db', 'http-token', 'daemon.log']
 
 /** Looks at `home`; `config` are its settings, or what is wrong with them. */
 export async function gatherFacts(home: string, config: Config | JobError, signal: AbortSignal): Promise<Facts> {
@@ -22,24 +23,28 @@ export async function gatherFacts(home: string, config: Config | JobError, signa
     nodeVersion: process.versions.node,
     platform: process.platform,
     home: await lookAtHome(home),
-    disk: await lookAtDisk(home),
+    disk: await lookAtDisk(home, config instanceof JobError ? null : config.freeBytesKept),
     clock: { year: new Date().getUTCFullYear(), gainedMs: Date.now() - (performance.timeOrigin + performance.now()) },
     openFilesMax: await openFilesMax(),
     memoryBytes: Math.min(totalmem(), process.constrainedMemory() || Number.POSITIVE_INFINITY),
     complaint: config instanceof JobError ? config.message : null,
-    takenPorts: config instanceof JobError || node !== null ? [] : await takenPorts(config),
-    status: node?.status ?? null,
-    peers: node?.peers ?? [],
+    takenPorts: config instanceof JobError || node !== 'none' ? [] : await takenPorts(config),
+    status: typeof node === 'string' ? null : node.status,
+    peers: typeof node === 'string' ? [] : node.peers,
+    isOtherVersion: node === 'other version',
   }
 }
 
-async function askNode(home: string, signal: AbortSignal): Promise<{ status: StatusResult; peers: PeerSummary[] } | null> {
+async function askNode(
+  home: string,
+  signal: AbortSignal,
+): Promise<{ status: StatusResult; peers: PeerSummary[] } | 'none' | 'other version'> {
   try {
     const api = await connectControl(socketPathFor(home))
-    return api === null ? null : { status: await api.status(signal), peers: await api.peers(signal) }
+    return api === null ? 'none' : { status: await api.status(signal), peers: await api.peers(signal) }
   } catch (error) {
     // A folder that is open to others is found by itself; the node behind its socket is not asked.
-    if (error instanceof JobError) return null
+    if (error instanceof JobError) return error.code === 'OTHER_VERSION' ? 'other version' : 'none'
     throw error
   }
 }
@@ -58,11 +63,11 @@ async function lookAtHome(path: string): Promise<Facts['home']> {
   return { path, exists: true, isOpen, openFiles, version: version?.trim() ?? null }
 }
 
-async function lookAtDisk(home: string): Promise<Facts['disk']> {
+async function lookAtDisk(home: string, freeBytesKept: number | null): Promise<Facts['disk']> {
   for (let path = home; ; path = dirname(path)) {
-    const room = await statfs(path).catch(() => null)
+    const room = await diskRoom(path, freeBytesKept).catch(() => null)
     // A home that is not there yet will be on the disk of the first folder above it that is.
-    if (room !== null) return { freeBytes: room.bavail * room.bsize, syncMs: path === home ? await timeSync(home) : null }
+    if (room !== null) return { ...room, syncMs: path === home ? await timeSync(home) : null }
     if (dirname(path) === path) return null
   }
 }

@@ -42,11 +42,15 @@ const UNIT = 'shoal.service'
 interface Manager {
   file: string
   content(command: Omit<ServiceCommand, 'logToFile'>): string
-  /** Commands that start it after the file was written; end it before the file goes; and take notice that it is gone. */
+  /** Commands that end what an earlier installation started, if anything; start it after the file was written; end it before the file
+   *  goes; and take notice that it is gone. */
+  before: string[][]
   start: string[][]
   stop: string[][]
   after: string[][]
   isRunning: string[]
+  /** What its answer holds while the service runs; '' where its exit code tells. */
+  runningText: string
   /** Said after an installation. */
   hints: string[]
 }
@@ -57,11 +61,15 @@ function managerOf(at: ServiceMachine): Manager {
     const target = `gui/${at.uid}`
     return {
       file,
-      content: (command) => launchdAgent({ ...command, logToFile: true }),
+      content: (command) => launchdAgent({ ...command, logToFile: true }, join(at.homeDir, 'Library', 'Logs', 'shoal.log')),
+      // A loaded agent is not replaced by loading it again.
+      before: [['launchctl', 'bootout', `${target}/${LAUNCHD_LABEL}`]],
       start: [['launchctl', 'bootstrap', target, file]],
       stop: [['launchctl', 'bootout', `${target}/${LAUNCHD_LABEL}`]],
       after: [],
       isRunning: ['launchctl', 'print', `${target}/${LAUNCHD_LABEL}`],
+      // It answers for every agent that is loaded, whether it runs or not.
+      runningText: 'state = running',
       hints: [],
     }
   }
@@ -70,20 +78,24 @@ function managerOf(at: ServiceMachine): Manager {
   return {
     file: join(at.configHome ?? join(at.homeDir, '.config'), 'systemd', 'user', UNIT),
     content: (command) => systemdUnit({ ...command, logToFile: false }),
+    before: [],
     start: [systemctl('daemon-reload'), systemctl('enable', UNIT), systemctl('restart', UNIT)],
     stop: [systemctl('disable', '--now', UNIT)],
     after: [systemctl('daemon-reload')],
     isRunning: systemctl('is-active', UNIT),
+    runningText: '',
     // Without it the service ends with the user's last session, and does not start before the first.
     hints: [`loginctl enable-linger ${at.user}`],
   }
 }
 
-/** Writes the file and starts the service; with `dryRun` only shows what would be done. */
+/** Writes the file and starts the service; with `dryRun` only shows what would be done. `otherNode`: the process that answers for the
+ *  home now; throws JobError HOME_LOCKED where it is not the service. */
 export async function installService(
   command: Omit<ServiceCommand, 'logToFile'>,
   at: ServiceMachine,
   dryRun: boolean,
+  otherNode: number | null = null,
 ): Promise<ServiceResult> {
   const manager = managerOf(at)
   let content: string
@@ -103,6 +115,9 @@ export async function installService(
       content,
     }
   }
+  if (otherNode !== null && (await isRunning(manager, at)) !== true)
+    throw new JobError('HOME_LOCKED', `a node that is no service runs for this home already: process ${otherNode}`)
+  for (const argv of manager.before) await at.run(argv)
   await writeWhole(file, content)
   const { done, todo } = await runAll(manager.start, at)
   const running = todo.length === 0 ? await isRunning(manager, at) : false
@@ -138,11 +153,11 @@ export async function serviceStatus(at: ServiceMachine): Promise<ServiceResult> 
   return { file: manager.file, installed, running: await isRunning(manager, at), done: [], todo: [] }
 }
 
-async function isRunning({ isRunning }: Manager, at: ServiceMachine): Promise<boolean | null> {
+async function isRunning({ isRunning, runningText }: Manager, at: ServiceMachine): Promise<boolean | null> {
   const found = await at.run(isRunning)
   if (found === null) return null
   // systemctl answers 3 for a unit that does not run, and 1 or 4 when it could not ask or knows none.
-  if (found.code === 0) return true
+  if (found.code === 0) return found.output.includes(runningText)
   return isRunning[0] === 'launchctl' || found.code === 3 || found.code === 4 ? false : null
 }
 

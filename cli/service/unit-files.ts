@@ -11,16 +11,19 @@ export interface ServiceCommand {
   /** cli/shoal.js of the installed Shoal. */
   script: string
   home: string
+  /** Options of the node, as the command line takes them. */
+  options: readonly string[]
   /** For the log of launchd, which has no journal. */
   logToFile: boolean
 }
 
-const argumentsOf = ({ node, script, home, logToFile }: ServiceCommand): string[] => [
+const argumentsOf = ({ node, script, home, options, logToFile }: ServiceCommand): string[] => [
   node,
   script,
   'daemon',
   '--home',
   home,
+  ...options,
   ...(logToFile ? ['--log-file'] : []),
 ]
 
@@ -64,7 +67,8 @@ function systemdQuoted(text: string): string {
 /** The label of the agent, and the name of its file. */
 export const LAUNCHD_LABEL = 'org.shoal.daemon'
 
-export function launchdAgent(command: ServiceCommand): string {
+/** `errorFile`: what the daemon says before its log is open, as that another Shoal runs. */
+export function launchdAgent(command: ServiceCommand, errorFile: string): string {
   const strings = argumentsOf(command).map((text) => `    <string>${xmlText(text)}</string>\n`)
   return `<?xml version="1.0" encoding="UTF-8"?>
 <!DOCTYPE plist PUBLIC "-//Apple//DTD PLIST 1.0//EN" "http://www.apple.com/DTDs/PropertyList-1.0.dtd">
@@ -86,6 +90,8 @@ ${strings.join('')}  </array>
   <integer>30</integer>
   <key>ExitTimeOut</key>
   <integer>15</integer>
+  <key>StandardErrorPath</key>
+  <string>${xmlText(errorFile)}</string>
   <key>Umask</key>
   <integer>63</integer>
   <key>ProcessType</key>

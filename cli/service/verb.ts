@@ -3,9 +3,12 @@ import { realpath } from 'node:fs/promises'
 import { homedir, userInfo } from 'node:os'
 import { resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { connectControl, socketPathFor } from '../../node/control/client.ts'
 import { defaultHome } from '../../node/paths.ts'
 import { EXIT } from '../../protocol/errors.ts'
+import { WAITS } from '../../protocol/limits.ts'
 import { formatFields } from '../format.ts'
+import type { Globals } from '../program.ts'
 import type { Report } from '../report.ts'
 import { installService, runProgram, type ServiceMachine, type ServiceResult, serviceStatus, uninstallService } from './service.ts'
 
@@ -24,19 +27,45 @@ const thisMachine = (): ServiceMachine => ({
   run: runProgram,
 })
 
-/** Runs the verb for `home`, null for the usual one; `machine` is given by tests. */
-export async function runService(call: ServiceCall, home: string | null, report: Report, machine = thisMachine()): Promise<number> {
+/** Runs the verb for the home and with the options of `globals`; `machine` is given by tests. */
+export async function runService(call: ServiceCall, globals: Globals, report: Report, machine = thisMachine()): Promise<number> {
   if (call.action === 'status') {
     const status = await serviceStatus(machine)
     await report.answer(status, sayStatus(status))
     return status.running === true ? EXIT.ok : EXIT.noDaemon
   }
-  const result =
-    call.action === 'install'
-      ? await installService(await commandOf(home), machine, call.dryRun)
-      : await uninstallService(machine, call.dryRun)
+  const result = call.action === 'install' ? await install(call, globals, machine) : await uninstallService(machine, call.dryRun)
   await report.answer(result, sayResult(call, result))
   return EXIT.ok
+}
+
+async function install(call: ServiceCall, globals: Globals, machine: ServiceMachine): Promise<ServiceResult> {
+  const command = { ...(await commandOf(globals.home)), options: optionsOf(globals) }
+  return await installService(command, machine, call.dryRun, await holderOf(command.home))
+}
+
+/** The process of the node that answers for a home. */
+async function holderOf(home: string): Promise<number | null> {
+  const api = await connectControl(socketPathFor(home))
+  return api === null ? null : (await api.status(AbortSignal.timeout(WAITS.stopMs))).pid
+}
+
+/** The node options that were given, as the daemon of the service is to get them. */
+export function optionsOf(globals: Globals): string[] {
+  const { network, bootstrap, listen, mdns, logLevel, http, up, down, capLan, verbose } = globals
+  const rate = (cap: number | null): string => (cap === null ? 'none' : String(cap))
+  return [
+    ...(network === null ? [] : ['--network', network]),
+    ...(bootstrap ?? []).flatMap((address) => ['--bootstrap', address]),
+    ...(listen ?? []).flatMap((address) => ['--listen', address]),
+    ...(mdns === null ? [] : [mdns ? '--mdns' : '--no-mdns']),
+    ...(logLevel === null ? [] : ['--log-level', logLevel]),
+    ...(up === undefined ? [] : ['--up', rate(up)]),
+    ...(down === undefined ? [] : ['--down', rate(down)]),
+    ...(http === null ? [] : ['--http', String(http)]),
+    ...(capLan === null ? [] : [capLan ? '--cap-lan' : '--no-cap-lan']),
+    ...(verbose ? ['--verbose'] : []),
+  ]
 }
 
 /** The sources lie one folder deeper in the package than in the repository. */

@@ -88,7 +88,7 @@ export class Budgets {
     const text = await parts.records.getSetting(SETTING)
     const state = text === null ? NO_MONTH : parseMonth(text)
     if (state === null) parts.log.warn('the volume of the month is not readable, it begins anew')
-    const budgets = new Budgets(parts, new Month(state ?? NO_MONTH, parts.config.monthStartDay))
+    const budgets = new Budgets(parts, new Month(state ?? NO_MONTH, parts.config.monthStartDay, localDayOf((parts.wallMs ?? Date.now)())))
     budgets.#look()
     return budgets
   }

@@ -30,6 +30,8 @@ export interface MonthState {
   entries: Entry[]
   /** The month that the clock showed last, where that is before the latest that was begun; else null. */
   behind: number | null
+  /** The day that these months begin on; null: of an earlier version, which did not write it down. */
+  startDay: number | null
 }
 
 /** Bytes of the present month. */
@@ -38,7 +40,7 @@ export interface MonthUse {
   down: number
 }
 
-export const NO_MONTH: MonthState = { entries: [], behind: null }
+export const NO_MONTH: MonthState = { entries: [], behind: null, startDay: null }
 
 /** The calendar of this machine. */
 export function localDayOf(wallMs: number): LocalDay {
@@ -71,15 +73,16 @@ export class Month {
   #behind: number | null
   #startDay: number
 
-  /** `state` is what was written down, taken over. */
-  constructor(state: MonthState, startDay: number) {
+  /** `state` is what was written down, taken over; with another first day than `startDay` it is changed to that as by setStartDay. */
+  constructor(state: MonthState, startDay: number, today: LocalDay) {
     this.#entries = state.entries.map((entry) => ({ ...entry }))
     this.#behind = state.behind
-    this.#startDay = startDay
+    this.#startDay = state.startDay ?? startDay
+    this.setStartDay(startDay, today)
   }
 
   get state(): MonthState {
-    return { entries: this.#entries.map((entry) => ({ ...entry })), behind: this.#behind }
+    return { entries: this.#entries.map((entry) => ({ ...entry })), behind: this.#behind, startDay: this.#startDay }
   }
 
   /** Another first day: what was counted so far counts in the month that this day makes it. */
@@ -153,6 +156,7 @@ export function parseMonth(text: string): MonthState | null {
   }
   if (typeof value !== 'object' || value === null || !('entries' in value) || !('behind' in value) || !Array.isArray(value.entries))
     return null
+  const startDay = 'startDay' in value ? value.startDay : null
   const isCount = (count: unknown): count is number => typeof count === 'number' && Number.isSafeInteger(count) && count >= 0
   const entries: Entry[] = value.entries.flatMap((entry: Partial<Entry> | null) => {
     const { period, up, down } = entry ?? {}
@@ -162,6 +166,7 @@ export function parseMonth(text: string): MonthState | null {
     entries.length === value.entries.length &&
     entries.length <= BUDGETS.monthsKept &&
     entries.every(({ period }, i) => period > (entries[i - 1]?.period ?? -1)) &&
-    (value.behind === null || (isCount(value.behind) && value.behind < (entries.at(-1)?.period ?? 0)))
-  return isSound ? { entries, behind: value.behind as number | null } : null // looked at just above
+    (value.behind === null || (isCount(value.behind) && value.behind < (entries.at(-1)?.period ?? 0))) &&
+    (startDay === null || (isCount(startDay) && startDay >= 1 && startDay <= 31))
+  return isSound ? { entries, behind: value.behind as number | null, startDay: startDay as number | null } : null // looked at just above
 }

@@ -19,7 +19,7 @@ async function healthy(): Promise<Facts> {
     nodeVersion: '24.1.0',
     platform: 'linux',
     home: { path: '/h', exists: true, isOpen: false, openFiles: [], version: '2' },
-    disk: { freeBytes: 50 * 1024 ** 3, syncMs: 2 },
+    disk: { freeBytes: 50 * 1024 ** 3, keptBytes: 1024 ** 3, syncMs: 2 },
     clock: { year: 2030, gainedMs: 0 },
     openFilesMax: 8192,
     memoryBytes: 8 * 1024 ** 3,
@@ -27,6 +27,7 @@ async function healthy(): Promise<Facts> {
     takenPorts: [],
     status: { ...(await fakeApi().status(never)), version: VERSION, network: null, addresses: ['/ip4/9.9.9.9/tcp/4801'] },
     peers: [],
+    isOtherVersion: false,
   }
 }
 
@@ -51,9 +52,11 @@ describe('the doctor', () => {
       [{ home: { ...well.home, isOpen: true } }, ['home fail']],
       [{ home: { ...well.home, openFiles: ['identity'] } }, ['home fail']],
       [{ disk: null }, ['disk warn']],
-      [{ disk: { freeBytes: 1024, syncMs: null } }, ['disk fail']],
-      [{ disk: { freeBytes: 500 * 1024 ** 2, syncMs: 1 } }, ['disk warn']],
-      [{ disk: { freeBytes: 50 * 1024 ** 3, syncMs: 2_000 } }, ['disk warn']],
+      [{ disk: { freeBytes: 1024, keptBytes: 2048, syncMs: null } }, ['disk fail']],
+      [{ disk: { freeBytes: 10 * 1024 ** 3, keptBytes: 20 * 1024 ** 3, syncMs: 1 } }, ['disk fail']],
+      [{ status: null, isOtherVersion: true }, ['version warn', 'node warn']],
+      [{ disk: { freeBytes: 500 * 1024 ** 2, keptBytes: 1024 ** 2, syncMs: 1 } }, ['disk warn']],
+      [{ disk: { freeBytes: 50 * 1024 ** 3, keptBytes: 0, syncMs: 2_000 } }, ['disk warn']],
       [{ clock: { year: 1970, gainedMs: 0 } }, ['clock fail']],
       [{ clock: { year: 2030, gainedMs: -3_600_000 } }, ['clock warn']],
       [{ openFilesMax: 256 }, ['limits warn']],

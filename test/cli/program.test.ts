@@ -127,20 +127,29 @@ describe('the grammar of the command line', () => {
       keep: false,
       keepSealed: false,
     })
-    const all = ['-o', '-', '--path', 'a/b', '--range', '5-5', '--peer', '/x', '--peer', '/y', '--force', '--yes', '--wait', '--seed']
-    expect(callOf('get', LINK, ...all)).toEqual({
-      verb: 'get',
-      link,
+    const all = ['--path', 'a/b', '--peer', '/x', '--peer', '/y', '--yes', '--wait']
+    const common = { verb: 'get', link, path: 'a/b', peers: ['/x', '/y'], yes: true, wait: true }
+    expect(callOf('get', LINK, ...all, '-o', '-', '--range', '5-5')).toEqual({
+      ...common,
       output: '-',
-      path: 'a/b',
       range: { start: 5, end: 5 },
-      peers: ['/x', '/y'],
-      force: true,
-      yes: true,
-      wait: true,
-      keep: true,
+      force: false,
+      keep: false,
       keepSealed: false,
     })
+    expect(callOf('get', LINK, ...all, '-o', 'x', '--force', '--seed', '--keep-sealed')).toEqual({
+      ...common,
+      output: 'x',
+      range: null,
+      force: true,
+      keep: true,
+      keepSealed: true,
+    })
+    for (const option of ['--force', '--seed', '--keep-sealed'])
+      expect(parseArguments(['get', LINK, '-o', '-', option])).toMatchObject({
+        exitCode: EXIT.usage,
+        text: expect.stringContaining(option),
+      })
   })
 
   it('reads ranges with both ends included, as HTTP does', () => {

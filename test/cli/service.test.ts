@@ -2,21 +2,25 @@ import { spawnSync } from 'node:child_process'
 import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
+import { parseArguments } from '../../cli/program.ts'
 import { installService, type ServiceMachine, serviceStatus, uninstallService } from '../../cli/service/service.ts'
 import { launchdAgent, systemdUnit } from '../../cli/service/unit-files.ts'
+import { optionsOf } from '../../cli/service/verb.ts'
 import { makeHome } from './home.ts'
 
 const STRANGE = '/srv/my files/100%h $HOME "x" \\n; y'
-const COMMAND = { node: '/usr/bin/node', script: `${STRANGE}/cli/shoal.js`, home: `${STRANGE}/home` }
+const COMMAND = { node: '/usr/bin/node', script: `${STRANGE}/cli/shoal.js`, home: `${STRANGE}/home`, options: [] as string[] }
 
 interface Fake extends ServiceMachine {
   asked: string[]
+  output: string
 }
 
 /** A machine whose manager answers `codes` by command, 0 for others; null: there is no manager. */
 async function machine(platform: string, codes: Record<string, number> | null = {}): Promise<Fake> {
   const asked: string[] = []
-  return {
+  const fake: Fake = {
+    output: '',
     platform,
     homeDir: join(await makeHome(), 'my home'),
     configHome: undefined,
@@ -27,9 +31,10 @@ async function machine(platform: string, codes: Record<string, number> | null = 
       if (codes === null) return null
       const text = argv.join(' ')
       asked.push(text)
-      return { code: Object.entries(codes).find(([part]) => text.includes(part))?.[1] ?? 0, output: '' }
+      return { code: Object.entries(codes).find(([part]) => text.includes(part))?.[1] ?? 0, output: fake.output }
     },
   }
+  return fake
 }
 
 /** What systemd makes of an ExecStart line, by its rules for quotes, "%%" and "$$". */
@@ -60,7 +65,10 @@ describe('the systemd unit', () => {
     const home = join(folder, 'a home 100% $x')
     await mkdir(home)
     const file = join(folder, 'shoal.service')
-    await writeFile(file, systemdUnit({ node: process.execPath, script: join(home, 'shoal.js'), home, logToFile: false }))
+    await writeFile(
+      file,
+      systemdUnit({ node: process.execPath, script: join(home, 'shoal.js'), home, options: ['--network', 'a b'], logToFile: false }),
+    )
     const { status, stderr } = spawnSync('systemd-analyze', ['verify', '--user', '--man=no', file], {
       encoding: 'utf8',
       env: { ...process.env, XDG_RUNTIME_DIR: folder },
@@ -74,9 +82,10 @@ describe('the systemd unit', () => {
 
 describe('the launchd agent', () => {
   it('runs exactly the command, and logs to the file in the home', () => {
-    const agent = launchdAgent({ ...COMMAND, home: '/a & <b>', logToFile: true })
+    const agent = launchdAgent({ ...COMMAND, home: '/a & <b>', logToFile: true }, '/logs/<x>.log')
     const strings = [...agent.matchAll(/<string>(.*)<\/string>/g)].map(([, text]) => text)
     expect(strings.slice(1, 7)).toEqual([COMMAND.node, COMMAND.script, 'daemon', '--home', '/a &amp; &lt;b&gt;', '--log-file'])
+    expect(agent).toContain('<key>StandardErrorPath</key>\n  <string>/logs/&lt;x&gt;.log</string>')
   })
 })
 
@@ -147,7 +156,40 @@ describe('shoal service', () => {
     const at = await machine('darwin')
     const result = await installService(COMMAND, at, false)
     expect(result.file).toBe(join(at.homeDir, 'Library/LaunchAgents/org.shoal.daemon.plist'))
-    expect(at.asked[0]).toBe(`launchctl bootstrap gui/1000 ${result.file}`)
+    // What an earlier installation loaded goes first, if there is any.
+    expect(at.asked.slice(0, 2)).toEqual(['launchctl bootout gui/1000/org.shoal.daemon', `launchctl bootstrap gui/1000 ${result.file}`])
+  })
+
+  it('tells an agent of macOS that is loaded from one that runs', async () => {
+    const at = await machine('darwin', { bootout: 3 })
+    expect(await installService(COMMAND, at, false)).toMatchObject({ installed: true, running: false, todo: [] })
+    at.output = 'org.shoal.daemon = {\n\tstate = running\n}'
+    expect(await serviceStatus(at)).toMatchObject({ installed: true, running: true })
+  })
+
+  it('gives the daemon the options of the node', async () => {
+    const at = await machine('linux')
+    const parsed = parseArguments(
+      '--network friends --no-mdns --listen /ip4/0.0.0.0/tcp/4801 --up 500kB --down none --cap-lan service install'.split(' '),
+    )
+    if (!('call' in parsed)) throw new Error(parsed.text)
+    const { file } = await installService({ ...COMMAND, options: optionsOf(parsed.globals) }, at, false)
+    const [line = ''] = (await readFile(file, 'utf8')).split('\n').filter((text) => text.startsWith('ExecStart='))
+    const words = wordsOf(line)
+    expect(words.slice(0, 5)).toEqual([COMMAND.node, COMMAND.script, 'daemon', '--home', COMMAND.home])
+    // The daemon reads them as they were given here.
+    const again = parseArguments(words.slice(2))
+    expect('call' in again && { ...again.globals, home: null }).toEqual(parsed.globals)
+  })
+
+  it('does not start beside a node that is no service, and restarts its own', async () => {
+    const beside = await machine('linux', { 'is-active': 3 })
+    await expect(installService(COMMAND, beside, false, 4321)).rejects.toMatchObject({
+      code: 'HOME_LOCKED',
+      message: expect.stringContaining('4321'),
+    })
+    expect((await serviceStatus(beside)).installed).toBe(false)
+    expect(await installService(COMMAND, await machine('linux'), false, 4321)).toMatchObject({ running: true })
   })
 
   it('says what to do instead elsewhere', async () => {

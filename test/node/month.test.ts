@@ -7,7 +7,11 @@ const day = (text: string): LocalDay => {
   const [year = 0, month = 0, number = 0] = text.split('-').map(Number)
   return { year, month, day: number }
 }
-const restarted = (month: Month, startDay = 1): Month => new Month(parseMonth(JSON.stringify(month.state))!, startDay)
+const SOME_DAY: LocalDay = { year: 2026, month: 11, day: 25 }
+
+/** Read from what was written down, on a day when that changes nothing. */
+const restarted = (month: Month, startDay = 1, today = SOME_DAY): Month =>
+  new Month(parseMonth(JSON.stringify(month.state))!, startDay, today)
 
 describe('the calendar of a month', () => {
   it('begins on the first day that is asked for, or on the last of a shorter month', () => {
@@ -46,7 +50,7 @@ describe('the calendar of a month', () => {
 
 describe('the volume of a month', () => {
   it('adds up, survives a restart, and begins anew with the next month', () => {
-    let month = new Month(NO_MONTH, 1)
+    let month = new Month(NO_MONTH, 1, SOME_DAY)
     month.count('up', 5, day('2026-11-25'))
     month.count('down', 7, day('2026-11-30'))
     month = restarted(month)
@@ -57,7 +61,7 @@ describe('the volume of a month', () => {
 
   it('a clock that goes back does not begin anew, and what it counts there is not lost', () => {
     for (const past of ['2026-10-31', '2025-11-25', '1970-01-01']) {
-      let month = new Month(NO_MONTH, 1)
+      let month = new Month(NO_MONTH, 1, SOME_DAY)
       month.count('up', 100, day('2026-11-25'))
       expect(month.use(day(past)).up, past).toBe(100)
       month.count('up', 10, day(past))
@@ -69,7 +73,7 @@ describe('the volume of a month', () => {
   })
 
   it('a clock that ran ahead takes nothing away: all of it counts when it is right again', () => {
-    let month = new Month(NO_MONTH, 1)
+    let month = new Month(NO_MONTH, 1, SOME_DAY)
     month.count('up', 100, day('2026-11-25'))
     month.count('up', 10, day('2027-12-30')) // 400 days ahead
     month = restarted(month)
@@ -79,7 +83,7 @@ describe('the volume of a month', () => {
   })
 
   it('and no limit holds for ever: the month that was not there yet is forgotten when the present one ends', () => {
-    const month = new Month(NO_MONTH, 1)
+    const month = new Month(NO_MONTH, 1, SOME_DAY)
     month.count('up', 100, day('2026-11-25'))
     month.count('up', 10, day('2027-12-30'))
     month.count('up', 1, day('2026-11-25'))
@@ -90,7 +94,7 @@ describe('the volume of a month', () => {
   })
 
   it('forth and back again and again loses nothing', () => {
-    const month = new Month(NO_MONTH, 1)
+    const month = new Month(NO_MONTH, 1, SOME_DAY)
     let sum = 0
     for (const text of ['2026-11-25', '2027-12-30', '2025-10-21', '2026-11-25', '2028-02-01', '1970-01-01', '2026-11-25']) {
       month.count('down', 10, day(text))
@@ -100,11 +104,26 @@ describe('the volume of a month', () => {
   })
 
   it('another first day keeps what was counted', () => {
-    const month = new Month(NO_MONTH, 1)
+    const month = new Month(NO_MONTH, 1, SOME_DAY)
     month.count('up', 100, day('2026-11-25'))
     month.setStartDay(20, day('2026-11-25'))
     expect(month.use(day('2026-12-19')).up).toBe(100)
     expect(month.use(day('2026-12-20')).up).toBe(0)
+  })
+
+  it('another first day that a restart brings keeps what was counted, no more and no less', () => {
+    const month = new Month(NO_MONTH, 1, day('2026-05-10'))
+    month.count('up', 190, day('2026-05-10'))
+    month.count('up', 150, day('2026-06-18'))
+    const later = restarted(month, 25, day('2026-06-20'))
+    expect(later.use(day('2026-06-20')).up).toBe(150)
+    expect(later.use(day('2026-06-25')).up).toBe(0)
+    const sooner = restarted(restarted(month, 15, day('2026-06-10')), 1, day('2026-06-12'))
+    expect(sooner.use(day('2026-06-12')).up).toBe(150)
+    // An earlier version did not say which day it was: then it is the one that is set.
+    const { entries, behind } = month.state
+    const old = parseMonth(JSON.stringify({ entries, behind }))!
+    expect(new Month(old, 1, day('2026-06-20')).use(day('2026-06-20')).up).toBe(150)
   })
 
   const date = fc.record({
@@ -117,7 +136,7 @@ describe('the volume of a month', () => {
     fc.assert(
       fc.property(fc.array(date, { maxLength: 3 }), fc.integer({ min: 1, max: 31 }), (jumps, startDay) => {
         const today = day('2026-11-25')
-        let month = new Month(NO_MONTH, startDay)
+        let month = new Month(NO_MONTH, startDay, SOME_DAY)
         month.count('up', 1000, today)
         for (const [i, jump] of jumps.entries()) {
           month.count('up', 10 + i, jump)
@@ -142,7 +161,7 @@ describe('the volume of a month', () => {
         fc.array(fc.integer({ min: 0, max: 60 }), { minLength: 1, maxLength: 40 }),
         fc.integer({ min: 1, max: 31 }),
         (steps, startDay) => {
-          let month = new Month(NO_MONTH, startDay)
+          let month = new Month(NO_MONTH, startDay, SOME_DAY)
           const plain = new Map<number, number>()
           let at = Date.UTC(2026, 0, 1)
           for (const step of steps) {
@@ -163,7 +182,7 @@ describe('the volume of a month', () => {
   })
 
   it('takes back what it wrote, and nothing else', () => {
-    const month = new Month(NO_MONTH, 1)
+    const month = new Month(NO_MONTH, 1, SOME_DAY)
     month.count('up', 3, day('2026-11-25'))
     month.count('up', 3, day('2027-11-25'))
     month.use(day('2026-11-25'))
