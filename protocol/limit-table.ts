@@ -32,6 +32,7 @@ export const LIMITS = {
   handshakes: counted(NETWORK.handshakesPerSecond, 'a second', 'handshakes with those that come in; others wait'),
   inboundPerHost: counted(NETWORK.inboundPerHostPerSecondMax, 'a second', 'connections that come in from one host'),
   streamsPerConnection: constant(NETWORK.inboundStreamsPerConnectionMax, '', 'streams that one connection may open'),
+  muxerFrameBytes: counted(NETWORK.muxerFrameBytesMax, 'bytes', 'one frame of a connection'),
   windowBytes: constant(NETWORK.windowBytesMax, 'bytes', 'window of one stream'),
   peersPerShare: counted(SWARM.peersPerShareMax, '', 'sessions for one share'),
   banned: constant(SCORE.entriesMax, '', 'peers that are remembered for what they did'),

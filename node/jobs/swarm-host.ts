@@ -16,7 +16,7 @@ import { nodePrimitives } from '../crypto/primitives.ts'
 import type { FrameStream } from '../network/frame-stream.ts'
 import { isLocalNetwork } from '../network/local-network.ts'
 import { groupOf } from '../network/peer-address.ts'
-import { type LinkInit, PeerLink } from '../network/peer-link.ts'
+import { type CloseReason, type LinkInit, PeerLink } from '../network/peer-link.ts'
 import type { Remote } from '../network/remote.ts'
 import type { FoundPeer, Stack } from '../network/stack.ts'
 import type { ShareRecord } from '../storage/records.ts'
@@ -35,6 +35,14 @@ import { Remembered } from './remembered.ts'
 import { SealedCache } from './sealed-cache.ts'
 import { replaces } from './two-links.ts'
 import { Uploads } from './uploads.ts'
+
+/** What a link that was taken works with. */
+interface Seat {
+  live: LiveShare
+  contacts: Dialling | null
+  /** Until the link has ended. */
+  running: Promise<CloseReason>
+}
 
 export class SwarmHost {
   readonly #parts: HostParts
@@ -296,26 +304,19 @@ export class SwarmHost {
   }
 
   async #runLink(holding: Holding, link: PeerLink, saidShape: boolean): Promise<void> {
-    const peer = link.remote.peerId
     holding.linking++
-    const live = await this.#welcome(holding, link, saidShape)
-    if (live === null || live === 'full' || holding.live !== live) {
-      holding.linking--
-      if (live === 'full') this.#parts.hit?.('peersPerShare')
-      const others = holding.dialling?.refused(link, live === 'full') ?? []
+    const seat = await this.#welcome(holding, link, saidShape)
+    holding.linking--
+    if (seat === null || seat === 'full') {
+      if (seat === 'full') this.#parts.hit?.('peersPerShare')
+      const others = holding.dialling?.refused(link, seat === 'full') ?? []
       this.#dropUnused(holding)
       link.goodbye(0, others).catch(() => {}) // heard of by the line below
       await link.run(NOBODY, this.#stopped.signal)
       return
     }
-    this.#parts.stack?.trust(peer)
-    const contacts = this.#contactsOf(holding)
-    this.#uploads.join(live, link, contacts?.isDialable(peer) ?? true)
-    this.#parts.log.debug('peer joined', { peer, direction: link.remote.direction })
+    const { live, contacts, running } = seat
     try {
-      const running = live.attach(link, this.#stopped.signal)
-      contacts?.joined(link)
-      holding.linking--
       if (holding.record === null && holding.holders === 0) this.#dropUnused(holding) // the last job ended meanwhile
       const reason = await running
       if (reason.strike !== 'none') this.#strike(link.remote, reason.strike, `${reason.code}: ${reason.message}`)
@@ -328,8 +329,8 @@ export class SwarmHost {
     }
   }
 
-  /** The live share that a link is to be attached to, at once; null when the link is not wanted. */
-  async #welcome(holding: Holding, link: PeerLink, saidShape: boolean): Promise<LiveShare | 'full' | null> {
+  /** Gives a link its seat; null when the link is not wanted. */
+  async #welcome(holding: Holding, link: PeerLink, saidShape: boolean): Promise<Seat | 'full' | null> {
     let live: LiveShare
     try {
       live = await this.#liveOf(holding)
@@ -353,8 +354,20 @@ export class SwarmHost {
         await idle.goodbye(0)
       } else break
     }
-    if (this.#holdings.get(holding.cid.text) !== holding) return null // let go of meanwhile
-    return !saidShape || live.knowsShape() ? live : null
+    // From the last look on nothing is waited for: whoever comes next sees this seat taken.
+    if (this.#holdings.get(holding.cid.text) !== holding || holding.live !== live) return null // let go of meanwhile
+    return !saidShape || live.knowsShape() ? this.#seat(holding, live, link) : null
+  }
+
+  #seat(holding: Holding, live: LiveShare, link: PeerLink): Seat {
+    const { peerId, direction } = link.remote
+    this.#parts.stack?.trust(peerId)
+    const contacts = this.#contactsOf(holding)
+    this.#uploads.join(live, link, contacts?.isDialable(peerId) ?? true)
+    this.#parts.log.debug('peer joined', { peer: peerId, direction })
+    const running = live.attach(link, this.#stopped.signal)
+    contacts?.joined(link)
+    return { live, contacts, running }
   }
 
   #blame(remote: Remote, { code, limit, message }: RemoteError): void {

@@ -53,6 +53,8 @@ export class Uploads {
   /** `isReachable`: others can dial it, as far as is known. */
   join(share: LiveShare, link: PeerLink, isReachable: boolean): void {
     const peer = clientOf(share, link)
+    const before = this.#clients.get(peer)
+    if (before !== undefined) this.leave(share, before.link) // its end comes to us after the news of what replaces it
     this.#clients.set(peer, { share, link })
     const group = groupOf(link.remote.address, this.#groupPrivate)
     const isLast = (this.#lastUntilMs.get(link.remote.peerId) ?? 0) > this.#now()

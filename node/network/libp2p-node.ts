@@ -14,6 +14,7 @@ import { mdns } from '@libp2p/mdns'
 import { type Ping, ping } from '@libp2p/ping'
 import type { Datastore } from 'interface-datastore'
 import { createLibp2p } from 'libp2p'
+import type { Hit } from '../../protocol/limit-table.ts'
 import { NETWORK, RELAY, WAITS } from '../../protocol/limits.ts'
 import type { ConnectionLimits } from './connection-limits.ts'
 import type { DhtSet } from './dht.ts'
@@ -21,6 +22,7 @@ import type { DialBudget } from './dial-budget.ts'
 import { nearestFirst } from './dial-order.ts'
 import { FairReads } from './fair-reads.ts'
 import type { Gater } from './gater.ts'
+import { boundFrames } from './muxer-frames.ts'
 import { NetworkError } from './network-error.ts'
 import { guardNewStreams } from './new-streams.ts'
 import { noiseCrypto } from './noise-crypto.ts'
@@ -46,6 +48,7 @@ export interface NodeInit {
   socketsMax: number | null
   /** Host that sockets go out from; null: whichever the system takes. */
   dialFrom: string | null
+  hit: Hit
 }
 
 /** Builds the node, not started. */
@@ -65,11 +68,14 @@ export async function createNode(init: NodeInit): Promise<Libp2p<{ ping: Ping }>
     transports: [guardedTcp(guards), guardedWebSockets(guards), overRelays(init.reach)],
     connectionEncrypters: [noise({ crypto: noiseCrypto })],
     streamMuxers: [
-      guardNewStreams(
-        yamux({
-          maxInboundStreams: NETWORK.inboundStreamsPerConnectionMax,
-          streamOptions: { maxStreamWindowSize: NETWORK.windowBytesMax, maxReadBufferLength: NETWORK.readBufferBytesMax },
-        }),
+      boundFrames(
+        guardNewStreams(
+          yamux({
+            maxInboundStreams: NETWORK.inboundStreamsPerConnectionMax,
+            streamOptions: { maxStreamWindowSize: NETWORK.windowBytesMax, maxReadBufferLength: NETWORK.readBufferBytesMax },
+          }),
+        ),
+        () => init.hit('muxerFrameBytes'),
       ),
     ],
     connectionGater: init.gater.hooks,

@@ -145,7 +145,7 @@ export async function createStack(options: StackOptions): Promise<Stack> {
   const { mdns, socketsMax = null, dialFrom = null } = options
   const hosts = new OwnHosts({ hosts: hostsOfThisComputer, log })
   const listen = await withKeptPorts(options.listen, datastore, log)
-  const parts = { limits, privateKey, plan, listen, mdns, datastore, budget, gater, dhts, reach, hosts, socketsMax, dialFrom }
+  const parts = { limits, privateKey, plan, listen, mdns, datastore, budget, gater, dhts, reach, hosts, socketsMax, dialFrom, hit }
   const node = await createNode(parts)
   node.addEventListener('connection:open', ({ detail }) => {
     // A relay is found anew each time, and whoever asks to be dialled is not one that we looked for.

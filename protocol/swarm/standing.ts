@@ -38,7 +38,7 @@ export class Standing {
 
   /** Takes out the worst one that is worse than all untried ones of `rank`; null when there is none. */
   evict(rank: number): string | null {
-    for (; this.#worst > rank * STEPS; this.#worst--) {
+    for (; this.#worst >= 0 && this.#worst > rank * STEPS; this.#worst--) {
       const first = this.#byBadness.get(this.#worst)?.shift()
       if (first === undefined) continue // and look at those less bad
       const [peer, contact] = first

@@ -50,7 +50,7 @@ const never = new AbortController().signal
 /** A temporary folder and a network name, and all that was started on it. */
 export class Hosts {
   readonly dir: string
-  readonly #network = `test-${randomBytes(5).toString('hex')}`
+  readonly network = `test-${randomBytes(5).toString('hex')}`
   readonly #names = new Map<string, string>()
   readonly #stops: (() => Promise<void>)[] = []
 
@@ -82,7 +82,7 @@ export class Hosts {
     })
     const stack = await createStack({
       identity: options.identity ?? (await createIdentity()),
-      network: this.#network,
+      network: this.network,
       listen: [`/ip4/127.0.0.1/tcp/${options.port ?? 0}`],
       bootstrap: options.dht ?? [],
       mdns: false,
