@@ -17,6 +17,8 @@ export interface Claim {
   toldAll: boolean
   /** How many blocks it said that it has. */
   told: number
+  /** It was taken to have every node of the tree, and has not said of one since that it does not. */
+  hasNodes: boolean
 }
 
 export interface Holdings {

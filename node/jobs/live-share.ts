@@ -155,7 +155,7 @@ export class LiveShare implements PeerLinkHandlers {
   /** Serves and fetches through `link` until it closes. */
   async attach(link: PeerLink, signal: AbortSignal): Promise<CloseReason> {
     const peer = link.remote.peerId
-    const claim: Claim = { link, hasAll: false, knowsShape: link.peerKnowsShape, toldAll: false, told: 0 }
+    const claim: Claim = { link, hasAll: false, knowsShape: link.peerKnowsShape, toldAll: false, told: 0, hasNodes: false }
     this.#claims.set(peer, claim)
     this.lastLinkedAt = this.#parts.now()
     if (this.#dag !== null) link.learnShape(this.#dag.shape.blockCount, this.#expectedBytes)
@@ -285,9 +285,9 @@ export class LiveShare implements PeerLinkHandlers {
       this.#tellSole()
       this.#feed({ type: 'peerHas', peer, first: 0, count: this.#map.itemCount })
     } else if (have.kind === 'range') {
-      this.#peerHas(peer, have.first, have.count)
+      this.#peerHas(claim, have.first, have.count)
     } else if (have.kind === 'bitmap') {
-      for (const [first, count] of runsOfBits(have.bits, this.#map.leafCount - have.first)) this.#peerHas(peer, have.first + first, count)
+      for (const [first, count] of runsOfBits(have.bits, this.#map.leafCount - have.first)) this.#peerHas(claim, have.first + first, count)
     }
     if (first) this.#teller.tellAll(claim)
   }
@@ -338,7 +338,9 @@ export class LiveShare implements PeerLinkHandlers {
 
   onAbsent(link: PeerLink, level: number, index: number): void {
     if (this.#isLateRoot(level)) return
-    this.#teller.lacks(this.#claims.get(link.remote.peerId))
+    const claim = this.#claims.get(link.remote.peerId)
+    this.#teller.lacks(claim)
+    if (claim !== undefined && level > 0) claim.hasNodes = false
     this.#feed({ type: 'rejected', peer: link.remote.peerId, item: this.#map.itemOf(level, index), reason: 'absent' })
   }
 
@@ -433,11 +435,14 @@ export class LiveShare implements PeerLinkHandlers {
     if (this.#dag === null && knowsShape) this.#feed({ type: 'peerHas', peer: link.remote.peerId, first: 0, count: 1 })
   }
 
-  #peerHas(peer: string, first: number, count: number): void {
+  #peerHas(claim: Claim, first: number, count: number): void {
     if (this.#dag === null || this.isComplete) return
     const engine = this.#ensureEngine() // made now if need be: a peer says only once what it has
-    if (this.#held.nodes.count > 0)
-      this.#feedTo(engine, { type: 'peerHas', peer, first: this.#map.leafCount, count: this.#held.nodes.count }) // absent ones are answered so
+    const { peerId: peer } = claim.link.remote
+    // Absent ones are answered so. Once is enough: there may be thousands of nodes, and of ranges in one frame.
+    if (this.#held.nodes.count > 0 && !claim.hasNodes)
+      this.#feedTo(engine, { type: 'peerHas', peer, first: this.#map.leafCount, count: this.#held.nodes.count })
+    claim.hasNodes = true
     this.#feedTo(engine, { type: 'peerHas', peer, first, count })
   }
 

@@ -128,7 +128,7 @@ function claimOf(init: Partial<Claim> = {}): { claim: Claim; told: Have[]; urgen
     urgent.push(isUrgent)
   }
   const link = { sendHave } as unknown as PeerLink // the teller uses nothing else
-  return { claim: { link, hasAll: false, knowsShape: true, toldAll: false, told: 0, ...init }, told, urgent }
+  return { claim: { link, hasAll: false, knowsShape: true, toldAll: false, told: 0, hasNodes: false, ...init }, told, urgent }
 }
 
 describe('telling what is held', () => {
