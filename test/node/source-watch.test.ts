@@ -4,8 +4,10 @@ import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { shareJob } from '../../node/jobs/share.ts'
 import { SourceWatch } from '../../node/jobs/source-watch.ts'
+import { verifyJob } from '../../node/jobs/verify.ts'
 import { silentLog } from '../../node/log.ts'
 import { FORMAT } from '../../protocol/limits.ts'
+import { patience } from '../kit/nodes.ts'
 import { openStoreHome, type StoreHome } from '../kit/store-home.ts'
 import { freshFolder, never } from './storage-fakes.ts'
 
@@ -69,4 +71,19 @@ describe('a round over shares in place', () => {
     await rm(path)
     expect(await faults()).toEqual([[path, 'missing']])
   })
-})
+  it('ends a repair that waits for peers when the file is back', async () => {
+    await rename(path, `${path}.away`)
+    await faults()
+    const isWaiting = Promise.withResolvers<void>()
+    const repaired = verifyJob(
+      home.env,
+      { cids: [], repair: true, wait: true, peers: [] },
+      (event) => void (event.type === 'progress' && event.phase === 'find' && isWaiting.resolve()),
+      patience(),
+    )
+    repaired.catch(() => {}) // awaited below
+    await isWaiting.promise
+    await rename(`${path}.away`, path)
+    await faults()
+    expect(await repaired).toMatchObject({ isSound: true, shares: [{ repairedBlocks: 0, isSound: true }] })
+  })})
