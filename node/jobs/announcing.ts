@@ -130,9 +130,14 @@ export class Announcing {
       log.debug('announcing failed', { error })
     }
     if (signal.aborted) return
-    for (const other of told > 0 ? [holding, ...along] : []) await this.#noteAnnounced(other)
-    if (!this.#isHeld(holding)) await stack.stopProviding(holding.rendezvous) // let go of meanwhile
-    this.#feed({ type: 'provideDone', cid: holding.cid.text, ok: told > 0, also: along.map(({ cid }) => cid.text) })
+    try {
+      for (const other of told > 0 ? [holding, ...along] : []) await this.#noteAnnounced(other)
+      if (!this.#isHeld(holding)) await stack.stopProviding(holding.rendezvous) // let go of meanwhile
+    } catch (error) {
+      log.warn('the record of a share that was let go of ends by its age', { error })
+    } finally {
+      this.#feed({ type: 'provideDone', cid: holding.cid.text, ok: told > 0, also: along.map(({ cid }) => cid.text) })
+    }
   }
 
   #isHeld(holding: Holding): boolean {
@@ -142,7 +147,11 @@ export class Announcing {
   async #noteAnnounced(holding: Holding): Promise<void> {
     if (holding.record === null || !this.#isHeld(holding)) return
     holding.record = { ...holding.record, announcedMs: Date.now() }
-    await this.#parts.records.setAnnounced(holding.cid.text, holding.record.announcedMs ?? 0)
+    try {
+      await this.#parts.records.setAnnounced(holding.cid.text, holding.record.announcedMs ?? 0)
+    } catch (error) {
+      this.#parts.log.warn('when a share was announced could not be kept', { error }) // after a restart it is announced early
+    }
   }
 
   /** The names in the DHT of the blocks of a small share, as far as they are known: made like that of the share. */

@@ -203,7 +203,8 @@ function counter({ plan, live, onEvent }: Run): () => void {
   }
 }
 
-/** Feeds the extraction from the store and from the wire until nothing is missing; resolves to how many pieces were here before. */
+/** Feeds the extraction from what is here and from the wire until nothing is missing; resolves to how many pieces were, or turned out to be,
+ *  here. */
 async function fill(run: Run, count: () => void, failed: PromiseWithResolvers<never>): Promise<number> {
   const { env, live, reader, plan, signal } = run
   let reused = 0
@@ -234,34 +235,56 @@ async function fill(run: Run, count: () => void, failed: PromiseWithResolvers<ne
       if (plan.isFilled) complete.resolve()
     }
   })
+  /** Positions that are here and were not read yet. */
+  const here = new Set<number>()
+  const ended = new AbortController()
+  const reading = AbortSignal.any([signal, ended.signal])
+  let readers = 0
+  const read = async (): Promise<void> => {
+    readers++
+    try {
+      for (const position of here) {
+        here.delete(position)
+        reading.throwIfAborted()
+        if (!plan.needs(position)) continue
+        env.pool.buffers.give(await accept(position, await live.block(position, 1, reading)))
+        reused++
+      }
+      if (plan.isFilled) complete.resolve()
+    } catch (error) {
+      failed.reject(error)
+    } finally {
+      readers--
+    }
+  }
+  const readOn = (): void => {
+    while (readers < FETCH.readsAtOnceMax && here.size > 0) void read()
+  }
+  const stopFound = live.onFound((position) => {
+    here.add(position)
+    readOn()
+  })
   const onAbort = (): void => failed.reject(signal.reason)
   signal.addEventListener('abort', onAbort, { once: true })
   try {
     signal.throwIfAborted() // from here on the listener hears of it
     if (reader.inline !== null && plan.needs(reader.dataBlocks)) await plan.accept(reader.dataBlocks, reader.inline, signal)
     const missing: [number, number][] = []
-    const here: number[] = []
     for (const [first, count] of [...plan.neededRanges()]) {
       for (let position = first; position < first + count; position++) {
-        if (live.has(0, position)) here.push(position)
+        if (live.has(0, position)) here.add(position)
         else if (missing.at(-1)?.[0] === position - (missing.at(-1)?.[1] ?? 0)) missing.at(-1)![1]++
         else missing.push([position, 1])
       }
     }
     for (const [first, count] of missing) live.wantLeaves(first, count, 2)
-    const fromStore = async (): Promise<void> => {
-      for (let position = here.pop(); position !== undefined; position = here.pop()) {
-        signal.throwIfAborted()
-        env.pool.buffers.give(await accept(position, await live.block(position, 1, signal)))
-        reused++
-      }
-    }
-    here.reverse()
-    await Promise.race([failed.promise, Promise.all(Array.from({ length: FETCH.readsAtOnceMax }, fromStore))])
+    readOn()
     if (!plan.isFilled) await Promise.race([failed.promise, complete.promise])
     return reused
   } finally {
     signal.removeEventListener('abort', onAbort)
+    ended.abort(new Error('reading ended'))
+    stopFound()
     stop()
   }
 }

@@ -19,6 +19,7 @@ import { type Claim, claimedBlocks, countClaimed, HaveTeller } from './have-tell
 import { Held, type LeafSource } from './held.ts'
 import type { ItemMap } from './item-map.ts'
 import { Arrivals, isSunk, type LeafSink, receive } from './leaf-sink.ts'
+import { listen } from './listen.ts'
 import type { SealedCache } from './sealed-cache.ts'
 import { BlockIntake } from './stored.ts'
 import { Waiters } from './waiters.ts'
@@ -53,6 +54,7 @@ export class LiveShare implements PeerLinkHandlers {
   readonly #arrivals = new Arrivals()
   readonly #teller: HaveTeller
   readonly #listeners = new Set<LeafListener>()
+  readonly #finders = new Set<(position: number) => void>()
   readonly #failures = new Set<(error: Error) => void>()
   readonly #held: Held
   #engine: Swarm | null = null
@@ -250,15 +252,10 @@ export class LiveShare implements PeerLinkHandlers {
     this.#feed({ type: 'lost', item: index, isDropped }) // nothing to it where it was lost before
   }
 
-  onLeaf(listener: LeafListener): () => void {
-    this.#listeners.add(listener)
-    return () => this.#listeners.delete(listener)
-  }
-
-  onFailure(listener: (error: Error) => void): () => void {
-    this.#failures.add(listener)
-    return () => this.#failures.delete(listener)
-  }
+  readonly onLeaf = (listener: LeafListener): (() => void) => listen(this.#listeners, listener)
+  /** Leaves that turn out to be here: they are not asked for any more, and no LeafListener hears of them. */
+  readonly onFound = (listener: (position: number) => void): (() => void) => listen(this.#finders, listener)
+  readonly onFailure = (listener: (error: Error) => void): (() => void) => listen(this.#failures, listener)
 
   /** Stops all waits and timers; links are closed by whoever attached them. */
   close(reason: Error): void {
@@ -378,6 +375,7 @@ export class LiveShare implements PeerLinkHandlers {
     this.#feed({ type: 'have', first: index, count: 1 })
     this.#teller.note(index)
     this.#waiters.wake(index)
+    for (const listener of [...this.#finders]) listener(index)
   }
 
   async #accepted(engine: Swarm, peer: string, item: number, level: number, index: number, bytes: Uint8Array): Promise<void> {

@@ -81,6 +81,10 @@ export async function fetchAll(live: LiveShare, onEvent: (event: JobEvent) => vo
   const { shape } = await live.shapeKnown(signal)
   await live.treeKnown(signal)
   const filled = Promise.withResolvers<void>()
+  const look = (): void => {
+    if (live.isComplete) filled.resolve()
+  }
+  const stopFound = live.onFound(look)
   const stop = live.onLeaf(async (_position, block) => {
     onEvent({
       type: 'progress',
@@ -89,7 +93,7 @@ export async function fetchAll(live: LiveShare, onEvent: (event: JobEvent) => vo
       totalBytes: shape.totalBytes,
       peers: live.links.length,
     })
-    if (live.isComplete) filled.resolve()
+    look()
     return block
   })
   const onAbort = (): void => filled.reject(signal.reason)
@@ -102,5 +106,6 @@ export async function fetchAll(live: LiveShare, onEvent: (event: JobEvent) => vo
   } finally {
     signal.removeEventListener('abort', onAbort)
     stop()
+    stopFound()
   }
 }

@@ -200,11 +200,16 @@ export class Sources {
   /** Files of a share seem changed: they are looked through soon. */
   #suspect(cid: string): void {
     this.#suspects.add(cid)
-    if (this.#rechecking !== null || this.#timer !== undefined || this.#stopped.signal.aborted) return
+    this.#recheckSoon()
+  }
+
+  #recheckSoon(): void {
+    if (this.#suspects.size === 0 || this.#rechecking !== null || this.#timer !== undefined || this.#stopped.signal.aborted) return
     this.#timer = setTimeout(() => {
       this.#timer = undefined
       this.#rechecking = this.#recheckAll().finally(() => {
         this.#rechecking = null
+        this.#recheckSoon()
       })
     }, SOURCES.recheckAfterMs)
     this.#timer.unref()
@@ -220,11 +225,11 @@ export class Sources {
     })
   }
 
+  /** One round: what is suspected again meanwhile, because it is being written to, waits for the next. */
   async #recheckAll(): Promise<void> {
-    for (let [cid] = this.#suspects; cid !== undefined; [cid] = this.#suspects) {
+    for (const cid of [...this.#suspects]) {
       if (this.#stopped.signal.aborted) return
-      this.#suspects.delete(cid)
-      await this.recheck(cid)
+      if (this.#suspects.delete(cid)) await this.recheck(cid)
     }
   }
 }

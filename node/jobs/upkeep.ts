@@ -94,21 +94,39 @@ export class Upkeep {
 
   /** Others write to the same disk: that is seen within a minute. */
   async #cache(signal: AbortSignal): Promise<void> {
-    await this.#env.cache.reconcile(signal)
-    for (;;) {
+    for (let isReconciled = false; ; ) {
+      try {
+        if (!isReconciled) await this.#env.cache.reconcile(signal)
+        isReconciled = true
+      } catch (error) {
+        signal.throwIfAborted()
+        this.#env.log.warn('what is cached could not be looked through', { error }) // tried again in a minute
+      }
       await delay(KEEPING.expiryLookMs, undefined, { signal, ref: false })
       this.settleCache()
     }
   }
 
   async #check(signal: AbortSignal): Promise<void> {
+    for (let isBegun = false; ; ) {
+      let waitMs: number = KEEPING.scrubWaitMaxMs
+      try {
+        if (isBegun) await this.#scrub.step()
+        else await this.#beginChecking()
+        isBegun = true
+        waitMs = this.#scrub.waitMs
+      } catch (error) {
+        signal.throwIfAborted()
+        this.#env.log.warn('what is stored could not be checked', { error }) // gone on with after the longest wait
+      }
+      await delay(waitMs, undefined, { signal, ref: false })
+    }
+  }
+
+  async #beginChecking(): Promise<void> {
     await this.#scrub.load()
     const marked = await this.#scrub.reconcile()
     if (marked > 0) this.#env.log.warn('blocks of kept shares are missing: they are fetched again', { shares: marked })
-    for (;;) {
-      await delay(this.#scrub.waitMs, undefined, { signal, ref: false })
-      await this.#scrub.step()
-    }
   }
 
   #run(what: string, work: (signal: AbortSignal) => Promise<void>): void {

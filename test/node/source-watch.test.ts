@@ -1,11 +1,15 @@
 /** The round over the files of all shares in place: what their owner is told, and what is served again by itself. */
 import { appendFile, rename, rm, utimes, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { setImmediate as nextTurn } from 'node:timers/promises'
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import { shareJob } from '../../node/jobs/share.ts'
 import { SourceWatch } from '../../node/jobs/source-watch.ts'
+import { verifyJob } from '../../node/jobs/verify.ts'
 import { silentLog } from '../../node/log.ts'
-import { FORMAT } from '../../protocol/limits.ts'
+import { parseCid } from '../../protocol/cid.ts'
+import { FORMAT, SOURCES } from '../../protocol/limits.ts'
+import { patience } from '../kit/nodes.ts'
 import { openStoreHome, type StoreHome } from '../kit/store-home.ts'
 import { freshFolder, never } from './storage-fakes.ts'
 
@@ -68,5 +72,44 @@ describe('a round over shares in place', () => {
     expect(await faults()).toEqual([])
     await rm(path)
     expect(await faults()).toEqual([[path, 'missing']])
+  })
+  it('ends a repair that waits for peers when the file is back', async () => {
+    await rename(path, `${path}.away`)
+    await faults()
+    const isWaiting = Promise.withResolvers<void>()
+    const repaired = verifyJob(
+      home.env,
+      { cids: [], repair: true, wait: true, peers: [] },
+      (event) => void (event.type === 'progress' && event.phase === 'find' && isWaiting.resolve()),
+      patience(),
+    )
+    repaired.catch(() => {}) // awaited below
+    await isWaiting.promise
+    await rename(`${path}.away`, path)
+    await faults()
+    expect(await repaired).toMatchObject({ isSound: true, shares: [{ repairedBlocks: 0, isSound: true }] })
+  })
+  it('looks through a file that is being written to once in a while, not all the time', async () => {
+    const { holding, release } = await home.env.host.hold(parseCid((await home.env.records.listShares())[0]!.cid), never)
+    const { source } = holding.leaves!
+    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] })
+    const recheck = vi.spyOn(source, 'recheck').mockImplementation(async () => {
+      await source.lookAt(0, 0) // it is not what it was, once more
+      return false
+    })
+    try {
+      await utimes(path, 5, 5)
+      await source.lookAt(0, 0)
+      for (let round = 1; round <= 3; round++) {
+        await vi.advanceTimersByTimeAsync(SOURCES.recheckAfterMs - 1)
+        expect(recheck).toHaveBeenCalledTimes(round - 1)
+        await vi.advanceTimersByTimeAsync(1)
+        while (vi.getTimerCount() === 0) await nextTurn() // the next round is planned when this one is over
+        expect(recheck).toHaveBeenCalledTimes(round)
+      }
+    } finally {
+      vi.useRealTimers()
+      release()
+    }
   })
 })

@@ -92,6 +92,36 @@ describe('a get that was cut off', () => {
     expect(await readdir(out)).toEqual(['file.bin'])
   })
 
+  it('gives what it wrote to another get of the same share that is waiting for peers', async () => {
+    await cutOff(4)
+    await a.stop()
+    const common = { link: shared.link, path: null, force: false, consent: false, wait: true, keep: false }
+    const isWaiting = Promise.withResolvers<void>()
+    const signal = AbortSignal.timeout(50_000)
+    let gotBytes = 0
+    await mkdir(nodes.path('other'))
+    const other = b.api.get(
+      { ...common, outputDir: nodes.path('other'), peers: [] },
+      (event) => {
+        if (event.type !== 'progress') return
+        if (event.phase === 'find') isWaiting.resolve()
+        else gotBytes = event.doneBytes
+      },
+      signal,
+    )
+    other.catch(ignore)
+    await isWaiting.promise
+    const resumed = get(b, shared.link, out, { wait: true }, signal)
+    resumed.catch(ignore)
+    await expect.poll(() => gotBytes, { timeout: 20_000 }).toBeGreaterThanOrEqual(4 * MIB)
+    a = await nodes.node('a')
+    await mkdir(nodes.path('third'))
+    await get(b, shared.link, nodes.path('third'), { peers: a.addresses() }, signal)
+    await Promise.all([other, resumed])
+    expect((await readFile(nodes.path('other', 'file.bin'))).equals(bytes)).toBe(true)
+    expect((await readFile(join(out, 'file.bin'))).equals(bytes)).toBe(true)
+  })
+
   it('goes with `unseed` while it is served, and its folder with it', async () => {
     await cutOff(4)
     await b.stop()
