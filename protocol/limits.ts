@@ -285,6 +285,8 @@ export const NETWORK = {
   pendingInboundPerHostMax: 8,
   inboundUpgradeMs: 4_000,
   inboundPerHostPerSecondMax: 50,
+  /** Open at once, from one /24 or /56: one computer cannot take the places of everybody. */
+  inboundPerSubnetMax: 32,
   inboundStreamsPerConnectionMax: 32,
   inboundStreamsPerProtocolMax: 4,
   /** Of one stream, at most readBufferBytesMax. Less than three times what a line holds, and the socket runs dry now and then: BBR then
