@@ -271,6 +271,9 @@ export const ANNOUNCE = {
   /** So long before its time a share is announced with a neighbour, of so many: a sweep takes 21 h, their records some seconds. */
   aheadMs: 3_600_000,
   alsoMax: 128,
+  /** The clocks are compared so often at least; the wall clock ahead by more than this since: the computer slept. */
+  clocksMs: 300_000,
+  sleptMsMin: 60_000,
 } as const
 
 /** Connections, the DHT and dials. */
