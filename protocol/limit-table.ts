@@ -31,6 +31,7 @@ export const LIMITS = {
   pendingInboundPerHost: counted(NETWORK.pendingInboundPerHostMax, '', 'of these, from one host'),
   handshakes: counted(NETWORK.handshakesPerSecond, 'a second', 'handshakes with those that come in; others wait'),
   inboundPerHost: counted(NETWORK.inboundPerHostPerSecondMax, 'a second', 'connections that come in from one host'),
+  inboundPerSubnet: counted(NETWORK.inboundPerSubnetMax, '', 'connections that came in from one neighbourhood'),
   streamsPerConnection: constant(NETWORK.inboundStreamsPerConnectionMax, '', 'streams that one connection may open'),
   muxerFrameBytes: counted(NETWORK.muxerFrameBytesMax, 'bytes', 'one frame of a connection'),
   windowBytes: constant(NETWORK.windowBytesMax, 'bytes', 'window of one stream'),

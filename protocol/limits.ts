@@ -271,6 +271,9 @@ export const ANNOUNCE = {
   /** So long before its time a share is announced with a neighbour, of so many: a sweep takes 21 h, their records some seconds. */
   aheadMs: 3_600_000,
   alsoMax: 128,
+  /** The clocks are compared so often at least; the wall clock ahead by more than this since: the computer slept. */
+  clocksMs: 300_000,
+  sleptMsMin: 60_000,
 } as const
 
 /** Connections, the DHT and dials. */
@@ -285,6 +288,8 @@ export const NETWORK = {
   pendingInboundPerHostMax: 8,
   inboundUpgradeMs: 4_000,
   inboundPerHostPerSecondMax: 50,
+  /** Open at once, from one /24 or /56: one computer cannot take the places of everybody. */
+  inboundPerSubnetMax: 32,
   inboundStreamsPerConnectionMax: 32,
   inboundStreamsPerProtocolMax: 4,
   /** Of one stream, at most readBufferBytesMax. Less than three times what a line holds, and the socket runs dry now and then: BBR then

@@ -34,10 +34,13 @@ export class Announcing {
   readonly #parts: AnnouncingParts
   readonly #machine: Announce
   #timer: NodeJS.Timeout | undefined
+  /** Of the wall clock over the monotonic one, which stands still while the computer sleeps. */
+  #offsetMs: number
 
   constructor(parts: AnnouncingParts) {
     this.#parts = parts
     this.#machine = new Announce(ANNOUNCE, Math.random, parts.keys, parts.stack === null ? 0 : phaseOf(parts.stack.peerIdBytes))
+    this.#offsetMs = Date.now() - parts.now()
   }
 
   /** A share is kept, or about to be fetched: it is announced in its time. */
@@ -91,13 +94,23 @@ export class Announcing {
   #feed(event: AnnounceEvent): void {
     const { stack, signal, now } = this.#parts
     if (stack === null || signal.aborted) return
-    for (const action of this.#machine.handle(event, now())) this.#perform(stack, action)
+    const sleptMs = this.#sleptMs()
+    const events: AnnounceEvent[] = sleptMs > 0 ? [{ type: 'slept', ms: sleptMs }, event] : [event]
+    for (const each of events) for (const action of this.#machine.handle(each, now())) this.#perform(stack, action)
     clearTimeout(this.#timer)
     const at = this.#machine.nextTimeout()
     if (at === undefined) return
-    const waitMs = Math.min(2 ** 31 - 1, Math.max(1, Math.ceil(at - now())))
+    const waitMs = Math.min(ANNOUNCE.clocksMs, Math.max(1, Math.ceil(at - now())))
     this.#timer = setTimeout(() => this.#feed({ type: 'tick' }), waitMs)
     this.#timer.unref()
+  }
+
+  /** Since the clocks were compared; 0 when none of it is worth telling. A wall clock that was set back only begins anew. */
+  #sleptMs(): number {
+    const offsetMs = Date.now() - this.#parts.now()
+    const aheadMs = offsetMs - this.#offsetMs
+    if (Math.abs(aheadMs) > ANNOUNCE.sleptMsMin) this.#offsetMs = offsetMs
+    return aheadMs > ANNOUNCE.sleptMsMin ? aheadMs : 0
   }
 
   #perform(stack: Stack, action: AnnounceAction): void {

@@ -69,7 +69,8 @@ export const tableSize = (dht: KadDHT): number => insidesOf(dht).routingTable.si
 
 /**
  * The components for one DHT: dials of its queries are taken from a budget, and it learns only the addresses that it may tell.
- * `onUnreachable` is called for a peer that is not there any more, as long as others are.
+ * `onUnreachable` is called for a peer that is not there any more, as long as others are at addresses of this DHT: a neighbour on the local
+ * network does not show that the line to the world is up.
  */
 export function guardedComponents(
   components: KadDHTComponents,
@@ -85,7 +86,7 @@ export function guardedComponents(
     try {
       return await connectionManager.openStream(peer, protocol, options)
     } catch (error) {
-      const isOnline = connectionManager.getConnections().length > 0
+      const isOnline = connectionManager.getConnections().some(({ remoteAddr }) => addressFilter(remoteAddr))
       if (isOnline && !Array.isArray(peer) && 'toMultihash' in peer && isUnreachable(error)) onUnreachable(peer)
       throw error
     }
@@ -99,12 +100,20 @@ export function guardedComponents(
 
 const UNREACHABLE = new Set(['ECONNREFUSED', 'EHOSTUNREACH', 'ENETUNREACH', 'ETIMEDOUT', 'ECONNRESET'])
 
-/** Whether a dial failed on the other side: a refusal of ours, or that nobody waits any more, says nothing about the peer. */
+/**
+ * Whether a dial failed on the other side: a refusal of ours, or that nobody waits any more, says nothing about the peer; nor does that
+ * this computer has no way to any of its addresses.
+ */
 export function isUnreachable(error: unknown): boolean {
-  if (error instanceof AggregateError) return error.errors.length > 0 && error.errors.every(isUnreachable)
-  if (!(error instanceof Error)) return false
+  const codes = codesOf(error)
   // Time that ran out may be our own doing: a busy node must not forget everybody.
-  return 'code' in error && UNREACHABLE.has(String(error.code))
+  return codes.every((code) => UNREACHABLE.has(code)) && codes.some((code) => code !== 'ENETUNREACH')
+}
+
+/** One for each address that was dialled; '' where there is none. */
+function codesOf(error: unknown): string[] {
+  if (error instanceof AggregateError) return error.errors.flatMap(codesOf)
+  return [error instanceof Error && 'code' in error ? String(error.code) : '']
 }
 
 /** `target` with some members replaced; methods keep their `this`. */

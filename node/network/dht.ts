@@ -131,14 +131,14 @@ export class DhtSet {
     }
   }
 
-  /** Announces on every DHT that has peers; how many peers took the record. Throws only the signal's reason. */
+  /** Announces on every DHT that has peers; how many peers took the record, as below. Throws only the signal's reason. */
   async provide(rendezvous: Uint8Array, signal: AbortSignal): Promise<number> {
     return (await this.provideAll([rendezvous], signal)).told
   }
 
   /**
    * The same for several keys, the nearest neighbours of the first: those of the others whose records could go out with it, on every DHT
-   * that took the first.
+   * that took the first. Where there are others, the DHT of the local network does not count: being told there is not to be announced.
    */
   async provideAll(keys: readonly Uint8Array[], signal: AbortSignal): Promise<Provided> {
     signal.throwIfAborted()
@@ -146,7 +146,8 @@ export class DhtSet {
     const deadline = AbortSignal.any([signal, AbortSignal.timeout(WAITS.provideMs)])
     const results = await Promise.all(this.#members.map((member) => this.#provideOn(member, keys, deadline)))
     signal.throwIfAborted()
-    const took = results.filter(({ told }) => told > 0)
+    const wide = results.filter((_, i) => this.#members[i]?.plan.name !== 'lan')
+    const took = (wide.length > 0 ? wide : results).filter(({ told }) => told > 0)
     const covered = (took[0]?.covered ?? []).filter((index) => took.every((other) => other.covered.includes(index)))
     return { told: took.reduce((sum, { told }) => sum + told, 0), covered }
   }

@@ -138,7 +138,7 @@ export async function createStack(options: StackOptions): Promise<Stack> {
   const known = await KnownPeers.open(datastore, log)
   const dhts = await DhtSet.open({ plan, datastore, budget, groupPrivate, log, hit })
   const privateKey = privateKeyFromProtobuf(options.identity)
-  const limits = new ConnectionLimits(hit)
+  const limits = new ConnectionLimits({ groupPrivate, hit })
   const isLoopbackFar = options.isLoopbackFar === true
   const reach = await Reachability.open({ swarmProtocol: plan.swarmProtocol, dhts, budget, log, hit, now, isLoopbackFar })
   gater.hooks.denyInboundRelayReservation = (peer) => reach.deniesReservation(peer)

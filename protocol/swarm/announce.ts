@@ -4,7 +4,8 @@
  * A seeder announces at once unless it did so less than 20 h ago, then every 22 h. A downloader does so only where it found fewer than 20
  * live seeders, or after an hour. Failures are tried again, at growing intervals. At most a few provides and finds run at a time. What was
  * never announced goes first, the rest is a sweep in key order: neighbours in the DHT are told to the same peers, so one look-up serves
- * several of them. `now` is the monotonic clock; the wall clock comes in with what the records say about the last announcement.
+ * several of them. `now` is the monotonic clock; the wall clock comes in with what the records say about the last announcement, and with the
+ * time that a computer slept, in which the monotonic clock stands still.
  */
 import { assert } from '../errors.ts'
 import { KeyOrder, type Placed } from './key-order.ts'
@@ -53,6 +54,8 @@ export type AnnounceEvent =
   | { type: 'enoughPeers'; cid: string }
   /** Our public addresses are others now, so the records out there are wrong. */
   | { type: 'addressesChanged' }
+  /** So much time has gone by that `now` does not know of. */
+  | { type: 'slept'; ms: number }
   | { type: 'tick' }
 
 export type AnnounceAction =
@@ -113,6 +116,7 @@ export class Announce {
     const actions: AnnounceAction[] = []
     if (event.type === 'shareAdded') this.#add(event, now)
     else if (event.type === 'addressesChanged') this.#readdress(now)
+    else if (event.type === 'slept') this.#sleep(event.ms)
     else if (event.type !== 'tick') this.#apply(event, now, actions)
     // One share more makes no other one due: a node with very many of them starts in good time.
     if (event.type !== 'shareAdded' || this.#isDueNow(event.cid, now)) this.#start('provide', now, actions)
@@ -184,8 +188,14 @@ export class Announce {
     }
   }
 
+  /** The records out there are so much older. */
+  #sleep(ms: number): void {
+    if (this.#offsetMs !== null) this.#offsetMs += ms
+    for (const { provide } of this.#shares.values()) if (provide.dueMs !== null) provide.dueMs -= ms
+  }
+
   #apply(
-    event: Exclude<AnnounceEvent, { type: 'shareAdded' | 'addressesChanged' | 'tick' }>,
+    event: Exclude<AnnounceEvent, { type: 'shareAdded' | 'addressesChanged' | 'slept' | 'tick' }>,
     now: number,
     actions: AnnounceAction[],
   ): void {

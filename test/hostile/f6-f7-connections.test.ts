@@ -54,6 +54,26 @@ test('F6 one host has at most eight connections that are not upgraded yet', asyn
   for (const socket of sockets) socket.destroy()
 })
 
+test('F6 one neighbourhood has at most 32 connections, and others still get in', async () => {
+  const server = await startStack()
+  const address = multiaddr(server.addresses()[0]!)
+  const greedy = await createLibp2p({ transports: [tcp()], connectionEncrypters: [noise()], streamMuxers: [yamux()] })
+  const from = (host: string): number => server.connections().filter((connection) => connection.address.includes(`/${host}/`)).length
+  try {
+    for (let i = 0; i < 40; i++) await greedy.dial(address, { force: true, signal: patience() }).catch(() => {})
+    await expect.poll(() => from('127.0.0.1'), { timeout: 5_000 }).toBe(32)
+    const honest = await startStack({ listen: [], dialFrom: '127.0.9.1', bootstrap: [address.toString()] })
+    await honest.connectBootstrap(patience())
+    await expect.poll(() => from('127.0.9.1'), { timeout: 5_000 }).toBe(1)
+    await greedy.getConnections()[0]!.close()
+    await expect.poll(() => from('127.0.0.1'), { timeout: 5_000 }).toBe(31)
+    await greedy.dial(address, { force: true, signal: patience() })
+    await expect.poll(() => from('127.0.0.1')).toBe(32)
+  } finally {
+    await greedy.stop()
+  }
+})
+
 test('F7 twenty connections that fill every stream they get are held to a fixed amount of memory', async () => {
   const server = await startStack()
   let streams = 0

@@ -120,38 +120,54 @@ describe('the places', () => {
   /** The limits around a stand-in for libp2p's manager, which lets everybody in. */
   const limited = (
     max: number,
-  ): { hits: LimitName[]; accept: () => Promise<boolean>; connections: { direction: 'inbound' | 'outbound' }[] } => {
+  ): { hits: LimitName[]; accept: (caller?: Caller) => boolean; connections: { direction: 'inbound' | 'outbound' }[] } => {
     const hits: LimitName[] = []
     const connections: { direction: 'inbound' | 'outbound' }[] = []
     const manager = {
       getConnections: () => connections,
       setMaxConnections: () => {},
       incomingPendingConnections: 0,
-      acceptIncomingConnection: async (_: { remoteAddr: unknown }) => true,
+      acceptIncomingConnection: (_: MultiaddrConnection): boolean => true,
     }
-    const limits = new ConnectionLimits((name) => hits.push(name))
+    const limits = new ConnectionLimits({ groupPrivate: false, hit: (name) => hits.push(name) })
     limits.service({ connectionManager: manager })
     limits.setMax(max)
-    const accept = async (): Promise<boolean> => {
-      const isIn = await manager.acceptIncomingConnection({ remoteAddr: null })
+    const accept = (caller = new Caller('127.0.0.1')): boolean => {
+      const isIn = manager.acceptIncomingConnection(caller.connection)
+      manager.incomingPendingConnections = 0 // upgraded
       if (isIn) connections.push({ direction: 'inbound' })
       return isIn
     }
     return { hits, accept, connections }
   }
 
-  test('are not all for those who dial us: a quarter is left to those whom we dial', async () => {
+  test('are not all for those who dial us: a quarter is left to those whom we dial', () => {
     const { hits, accept, connections } = limited(100)
-    for (let i = 0; i < 200; i++) await accept()
+    for (let i = 0; i < 200; i++) accept()
     expect(connections).toHaveLength(75)
     expect(hits).toHaveLength(125)
     expect(new Set(hits)).toEqual(new Set(['connections']))
   })
 
-  test('that our own dials take beyond their part leave fewer to others', async () => {
+  test('that our own dials take beyond their part leave fewer to others', () => {
     const { accept, connections } = limited(100)
     for (let i = 0; i < 60; i++) connections.push({ direction: 'outbound' })
-    for (let i = 0; i < 200; i++) await accept()
+    for (let i = 0; i < 200; i++) accept()
     expect(connections).toHaveLength(100)
+  })
+  test('are not all for one neighbourhood: 32 of them, and one more when one of these is closed', () => {
+    const { hits, accept } = limited(1_000)
+    const near = Array.from({ length: NETWORK.inboundPerSubnetMax + 1 }, (_, i) => new Caller(`5.6.7.${i}`))
+    expect(near.map(accept)).toEqual([...new Array(NETWORK.inboundPerSubnetMax).fill(true), false])
+    expect(hits).toEqual(['inboundPerSubnet'])
+    expect(accept(new Caller('5.6.8.1'))).toBe(true)
+    near[0]!.abort()
+    expect([accept(new Caller('5.6.7.1')), accept(new Caller('5.6.7.1'))]).toEqual([true, false])
+  })
+
+  test('of the local network are not counted by neighbourhood', () => {
+    const { hits, accept } = limited(1_000)
+    for (let i = 0; i < 100; i++) for (const host of ['127.0.0.1', '192.168.1.7']) expect(accept(new Caller(host))).toBe(true)
+    expect(hits).toEqual([])
   })
 })

@@ -189,6 +189,33 @@ describe('announce', () => {
     }
   })
 
+  it('what came due while the computer slept is announced when it wakes, the rest so much sooner', () => {
+    const feed = office()
+    for (const [cid, agoHours] of [
+      ['late', 14],
+      ['early', 2],
+    ] as const)
+      expect(feed(added(cid, 'seeder', agoHours * HOUR), 0)).toEqual([])
+    expect(feed(tick, HOUR)).toEqual([])
+    expect(feed({ type: 'slept', ms: 8 * HOUR }, HOUR)).toEqual(['provide late'])
+    expect(feed({ type: 'provideDone', cid: 'late', ok: true }, HOUR)).toEqual([])
+    expect(feed(tick, 12 * HOUR - 1)).toEqual([])
+    expect(feed(tick, 12 * HOUR)).toEqual(['provide early'])
+  })
+
+  it('keeps to the time of each key after a sleep', () => {
+    const announce = new Announce(ANNOUNCE, () => 0.5)
+    const add = (cid: string, agoMs: number, now: number, wallNow: number): unknown =>
+      announce.handle({ type: 'shareAdded', cid, announcedMs: wallNow - agoMs, role: 'seeder', wallNow, place: 0.4 }, now)
+    add('before', 2 * HOUR, 0, WALL)
+    const dueMs = announce.nextTimeout()!
+    announce.handle({ type: 'slept', ms: HOUR }, 0)
+    expect(announce.nextTimeout()).toBe(dueMs - HOUR)
+    announce.handle({ type: 'shareRemoved', cid: 'before' }, 0)
+    add('after', 2 * HOUR, 0, WALL + HOUR)
+    expect(Math.abs(announce.nextTimeout()! - (dueMs - HOUR)) % (21 * HOUR)).toBe(0)
+  })
+
   it('what was never announced does not wait for a sweep of what was', () => {
     const announce = new Announce(ANNOUNCE, () => 0.5)
     const add = (cid: string, place: number, agoMs: number | null): AnnounceAction[] =>
