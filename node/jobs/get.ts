@@ -15,6 +15,7 @@ import type { ShareRecord } from '../storage/records.ts'
 import type { JobEnvironment } from './environment.ts'
 import { dropCovered, removeShare } from './gc.ts'
 import { useLeaves } from './holding.ts'
+import { isKeptForGood } from './keeping.ts'
 import type { LiveShare } from './live-share.ts'
 import { checkSpace, notInShare, type OpenShare, parseReadable, readerOf, refuseBombs, withShare } from './open.ts'
 import { PartLeaves } from './part-leaves.ts'
@@ -27,10 +28,10 @@ interface Run extends OpenShare {
   reader: ShareReader
   plan: Extraction
   record: ShareRecord
-  /** What this node knew of the share before. */
-  known: ShareRecord | null
   /** It was in the cache. */
   wasCached: boolean
+  /** This node had nothing of it but the cache and what a `get` that was cut off left. */
+  isNew: boolean
   onEvent: OnEvent
 }
 
@@ -41,6 +42,7 @@ export async function getJob(env: JobEnvironment, request: GetRequest, onEvent: 
   // What is only cached is used like what any other share brought in.
   const known = env.keeping.isPinned(link.cid.text) ? stored : null
   const wasCached = stored !== null && known === null
+  const isNew = known === null || (await isLeftover(env, known))
   return await withShare(env, link, request, onEvent, outer, async (open) => {
     const { live, holding, signal } = open
     const before = { blocks: live.fetchedBlocks, bytes: live.fetchedBytes }
@@ -74,7 +76,9 @@ export async function getJob(env: JobEnvironment, request: GetRequest, onEvent: 
       await env.keeping.pin(record.cid)
       env.host.kept(holding, record)
       await live.treeKnown(signal)
-      const run: Run = { ...open, env, reader, plan, record, known, wasCached, onEvent }
+      // A seed that was cut off is a standing wish: it is gone on with all the same.
+      if (known?.role === 'blind' && known.state === 'partial') await env.keeping.change(record.cid, { isDamaged: true })
+      const run: Run = { ...open, env, reader, plan, record, wasCached, isNew, onEvent }
       const done = inPlace ? await writeInPlace(run, request.keep, under) : await writeSealed(run, request)
       return {
         cid: link.cid.text,
@@ -108,8 +112,14 @@ interface Done {
   isServedInPlace: boolean
 }
 
-/** Nothing of it is wanted after a one-shot run that was not told to keep it. */
-const isPassing = ({ env, known }: Run, keep: boolean): boolean => env.isOneShot && !keep && known?.state !== 'complete'
+/** Whether a record says no more than that a `get` in place was cut off: shares that miss blocks for other reasons are kept. */
+async function isLeftover(env: JobEnvironment, { cid, role, state }: ShareRecord): Promise<boolean> {
+  if (role !== 'reader' || state !== 'partial' || env.keeping.of(cid).isDamaged) return false
+  return (await env.sources.written(cid)).length === 0 && (await env.sources.writing(cid)).length > 0
+}
+
+/** Nothing of it is wanted after a one-shot run that was not told to keep it, of a share that was not kept before. */
+const isPassing = ({ env, isNew }: Run, keep: boolean): boolean => env.isOneShot && !keep && isNew
 
 /** Writes into the part folder as blocks come, serves from there meanwhile, and from the files in the end. */
 async function writeInPlace(run: Run, keep: boolean, under: string): Promise<Done> {
@@ -140,7 +150,7 @@ async function writeInPlace(run: Run, keep: boolean, under: string): Promise<Don
     if (isPassing(run, keep)) {
       // Where nothing was stored for it but its index, that is of no use to anybody.
       if (run.wasCached) await env.cache.demote(run)
-      else await removeShare(env, record.cid)
+      else if (!isKeptForGood(holding.record)) await removeShare(env, record.cid)
       return { finished, reused, keptBytes: 0, isServedInPlace: false }
     }
     // The files are on disk; now where they are, then that the share is here.
