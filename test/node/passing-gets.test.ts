@@ -2,11 +2,14 @@
 import { randomBytes } from 'node:crypto'
 import { mkdirSync, readdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest'
 import type { GetRequest, GetResult, JobEvent, ShareResult } from '../../node/control/api.ts'
+import { CryptoPool } from '../../node/crypto/pool.ts'
 import { getJob } from '../../node/jobs/get.ts'
 import { blindRecord } from '../../node/jobs/restore.ts'
 import { shareJob } from '../../node/jobs/share.ts'
+import { Extraction } from '../../node/storage/extract.ts'
+import { diskFileSystem } from '../../node/storage/fs.ts'
 import type { ShareRecord } from '../../node/storage/records.ts'
 import { ignore } from '../kit/nodes.ts'
 import { openStoreHome, type StoreHome } from '../kit/store-home.ts'
@@ -14,17 +17,23 @@ import { freshFolder, never } from './storage-fakes.ts'
 
 const MIB = 1_048_576
 
+let pool: CryptoPool
 let dir: string
 let home: StoreHome
 let shared: ShareResult
 
+beforeAll(() => {
+  pool = new CryptoPool(1)
+})
+afterAll(() => pool.close())
+
 // All blocks lie in the store, so nobody is asked for them.
 beforeEach(async () => {
   dir = freshFolder()
-  home = await openStoreHome(dir)
+  home = await openStoreHome(dir, diskFileSystem, pool)
   writeFileSync(join(dir, 'file.bin'), randomBytes(5 * MIB))
   shared = await publish()
-})
+}, 60_000)
 afterEach(() => home.close())
 
 const publish = (): Promise<ShareResult> =>
@@ -100,6 +109,26 @@ describe('a get in passing', () => {
     expect(home.env.keeping.of(shared.cid)).toMatchObject({ isCached: false, isDamaged: true })
     await passingGet('out')
     expect([(await recordOf())?.state, isPinned()]).toEqual(['complete', true])
+  })
+
+  it('leaves the folder of another one alone that works on the same share, and its place known', async () => {
+    await forgetShare()
+    const { promise: over, resolve: goOn } = Promise.withResolvers<void>()
+    let mine: string[] = []
+    const slow = vi.spyOn(Extraction.prototype, 'finish').mockImplementationOnce(async function (this: Extraction, signal) {
+      await over
+      mine = (await home.env.sources.writing(shared.cid)).flatMap(({ folders }) => folders)
+      return await this.finish(signal)
+    })
+    const first = passingGet('first')
+    await vi.waitFor(() => expect(slow).toHaveBeenCalledOnce(), { timeout: 20_000 })
+    await passingGet('second')
+    goOn()
+    await first
+    expect(mine).toEqual([expect.stringContaining(join('first', '.shoal-'))])
+    expect([readdirSync(join(dir, 'first')), readdirSync(join(dir, 'second'))]).toEqual([['file.bin'], ['file.bin']])
+    expect(await recordOf()).toBeNull()
+    expect(await home.env.sources.writing(shared.cid)).toEqual([])
   })
 
   for (const keepSealed of [false, true]) {
