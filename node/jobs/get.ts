@@ -221,13 +221,18 @@ async function fill(run: Run, count: () => void, failed: PromiseWithResolvers<ne
     if (!plan.needs(position)) return sealed
     let block = sealed
     try {
-      const key = await reader.keyOf(position)
-      const opened = await env.pool.openTaken('data', key, block)
-      block = opened.block
-      await plan.accept(position, opened.piece, signal)
-      env.pool.buffers.give(opened.piece)
+      const { bytes, opened } = await env.pool.openChecked('data', await reader.keyOf(position), digest, block)
+      block = bytes
+      if (opened instanceof FormatError) throw opened
+      if (opened === null) throw new RangeError('a block that was verified has another name')
+      await plan.accept(position, opened, signal)
+      env.pool.buffers.give(opened)
     } catch (error) {
-      if (!(error instanceof FormatError)) throw error
+      if (!(error instanceof FormatError)) {
+        here.length = 0
+        failed.reject(error)
+        return block
+      }
       plan.damage(position, error) // the publisher's fault: the other files are still good
     }
     count()
@@ -235,14 +240,9 @@ async function fill(run: Run, count: () => void, failed: PromiseWithResolvers<ne
   }
   const complete = Promise.withResolvers<void>()
   const stop = live.onLeaf(async (position, block) => {
-    try {
-      return await accept(position, block)
-    } catch (error) {
-      failed.reject(error)
-      return block
-    } finally {
-      if (plan.isFilled) complete.resolve()
-    }
+    const back = await accept(position, block)
+    if (plan.isFilled) complete.resolve()
+    return back
   })
   const onAbort = (): void => failed.reject(signal.reason)
   signal.addEventListener('abort', onAbort, { once: true })
@@ -250,7 +250,8 @@ async function fill(run: Run, count: () => void, failed: PromiseWithResolvers<ne
     signal.throwIfAborted() // from here on the listener hears of it
     if (reader.inline !== null && plan.needs(reader.dataBlocks)) await plan.accept(reader.dataBlocks, reader.inline, signal)
     const missing: [number, number][] = []
-    const here: number[] = []
+  const here: number[] = []
+  /** Takes a verified block and gives it back, whatever becomes of it. */
     for (const [first, count] of [...plan.neededRanges()]) {
       for (let position = first; position < first + count; position++) {
         if (live.has(0, position)) here.push(position)
