@@ -7,11 +7,12 @@
 import { createHash } from 'node:crypto'
 import { basename } from 'node:path'
 import { FormatError } from '../../protocol/errors.ts'
-import { FETCH, FORMAT } from '../../protocol/limits.ts'
+import { FETCH, FIND, FORMAT } from '../../protocol/limits.ts'
 import type { ShareReader } from '../../protocol/reader.ts'
 import type { GetRequest, GetResult, JobEvent } from '../control/api.ts'
 import { Extraction, type ExtractionResult } from '../storage/extract.ts'
 import type { ShareRecord } from '../storage/records.ts'
+import { reconcileLive } from './damage.ts'
 import type { JobEnvironment } from './environment.ts'
 import { dropCovered, removeShare } from './gc.ts'
 import { useLeaves } from './holding.ts'
@@ -19,6 +20,8 @@ import { isKeptForGood } from './keeping.ts'
 import type { LiveShare } from './live-share.ts'
 import { checkSpace, notInShare, type OpenShare, parseReadable, readerOf, refuseBombs, withShare } from './open.ts'
 import { PartLeaves } from './part-leaves.ts'
+import { fetchAll } from './seed.ts'
+import { Slices } from './slices.ts'
 
 type OnEvent = (event: JobEvent) => void
 
@@ -178,12 +181,16 @@ async function writeSealed(run: Run, request: GetRequest): Promise<Done> {
     await env.cache.demote(run)
     return { finished, reused, keptBytes: 0, isServedInPlace: false }
   }
-  if (record.inPlace) await sealAll(run)
-  if (record.inPlace || record.state !== 'complete') {
-    const complete: ShareRecord = { ...record, state: 'complete', inPlace: false }
-    await env.records.saveShare(complete)
-    env.host.kept(holding, complete)
+  await sealAll(run)
+  if ((request.path ?? '') === '' && run.link.path === undefined) await fetchRest(run)
+  await reconcileLive(env.blocks, live, new Slices(NEVER))
+  const state = isStored(run) ? 'complete' : 'partial'
+  if (record.inPlace || record.state !== state) {
+    const kept: ShareRecord = { ...record, state, inPlace: false }
+    await env.records.saveShare(kept)
+    env.host.kept(holding, kept)
   }
+  if (state === 'complete') await env.damage.mended(record.cid)
   if (record.inPlace) {
     useLeaves(holding, null)
     await env.sources.forget(record.cid)
@@ -193,7 +200,34 @@ async function writeSealed(run: Run, request: GetRequest): Promise<Done> {
   return { finished, reused, keptBytes, isServedInPlace: false }
 }
 
-/** A share that was kept in place gets its sealed copy. */
+/** What no file needs is part of a sealed copy of all of a share: it is fetched while somebody who has everything is connected. */
+async function fetchRest({ live, onEvent, signal }: Run): Promise<void> {
+  const isOffered = (): boolean => live.links.some(({ remote }) => live.blocksOf(remote.peerId) === null)
+  const gone = new AbortController()
+  const look = setInterval(() => {
+    if (!isOffered()) gone.abort(new Error('nobody who has everything is connected any more'))
+  }, FIND.watchMs)
+  const ended = AbortSignal.any([signal, gone.signal])
+  try {
+    if (isOffered()) await fetchAll(live, onEvent, ended)
+  } catch (error) {
+    if (!ended.aborted) throw error // the files are written: what is missing is left so
+  } finally {
+    clearInterval(look)
+  }
+}
+
+/** Whether every block of a share lies in the store. */
+function isStored({ env, live }: Run): boolean {
+  const { dag } = live
+  for (let index = 0; index < (dag?.shape.blockCount ?? 0); index++) {
+    const digest = dag?.digestOf(0, index) ?? null
+    if (digest === null || !env.blocks.has(digest)) return false
+  }
+  return true
+}
+
+/** What of a share lies in files gets its sealed copy. */
 async function sealAll({ live, env, signal }: Run): Promise<void> {
   for (const [first, count] of [...live.leaves.runs()]) {
     for (let position = first; position < first + count; position++) {
@@ -217,8 +251,11 @@ function counter({ plan, live, onEvent }: Run): () => void {
 async function fill(run: Run, count: () => void, failed: PromiseWithResolvers<never>): Promise<number> {
   const { env, live, reader, plan, signal } = run
   let reused = 0
+  const here: number[] = []
+  /** Takes a verified block and gives it back, whatever becomes of it. */
   const accept = async (position: number, sealed: Uint8Array): Promise<Uint8Array> => {
-    if (!plan.needs(position)) return sealed
+    const digest = live.digestOf(0, position)
+    if (digest === null || !plan.needs(position)) return sealed
     let block = sealed
     try {
       const { bytes, opened } = await env.pool.openChecked('data', await reader.keyOf(position), digest, block)
@@ -250,8 +287,6 @@ async function fill(run: Run, count: () => void, failed: PromiseWithResolvers<ne
     signal.throwIfAborted() // from here on the listener hears of it
     if (reader.inline !== null && plan.needs(reader.dataBlocks)) await plan.accept(reader.dataBlocks, reader.inline, signal)
     const missing: [number, number][] = []
-  const here: number[] = []
-  /** Takes a verified block and gives it back, whatever becomes of it. */
     for (const [first, count] of [...plan.neededRanges()]) {
       for (let position = first; position < first + count; position++) {
         if (live.has(0, position)) here.push(position)
@@ -315,3 +350,6 @@ export function tagOf(env: Pick<JobEnvironment, 'peerId'>, cid: string, under: s
   const what = createHash('sha256').update(`${under}\0${rename}`).digest('hex').slice(0, 8)
   return `${cid.slice(-10)}${env.peerId.slice(-6)}${what}`
 }
+
+/** What is written down once the files are there is not interrupted. */
+const NEVER = new AbortController().signal
