@@ -17,6 +17,7 @@ import { diskRoom } from './disk-room.ts'
 import type { HeldShare, ShareCache, StoreEnvironment } from './environment.ts'
 import { dropCovered, removeShare } from './gc.ts'
 import { type Holding, useLeaves } from './holding.ts'
+import { isKeptForGood } from './keeping.ts'
 import { blindRecord, GC_ASKS } from './restore.ts'
 import { Slices } from './slices.ts'
 import { isWhole, walkTree } from './tree-walk.ts'
@@ -75,6 +76,7 @@ export class DiskCache implements ShareCache {
     const { holding } = read
     const cid = holding.cid.text
     await this.#turns.run(NEVER, async () => {
+      if (isKeptForGood(holding.record)) return
       useLeaves(holding, null)
       await this.#save(holding, await this.#weigh(holding.cid))
       await this.#env.sources.forget(cid)

@@ -60,7 +60,8 @@ export interface ShareCache {
   use(): { shares: number; bytes: number }
   /** Looks after the room while a share is read; `end` when that is over: what came stays. Positions from `dataBlocks` on are its index. */
   follow(read: HeldShare, dataBlocks: number): { end(): Promise<void> }
-  /** A share that was pinned for a job only becomes cached, with what is here of it in sealed blocks. */
+  /** A share that was pinned for a job only becomes cached, with what is here of it in sealed blocks; one that is kept
+   *  for good by then stays so. */
   demote(read: HeldShare): Promise<void>
   /** Lets go of what there is no room for any more. */
   settle(): Promise<void>

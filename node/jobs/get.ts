@@ -7,17 +7,21 @@
 import { createHash } from 'node:crypto'
 import { basename } from 'node:path'
 import { FormatError } from '../../protocol/errors.ts'
-import { FETCH, FORMAT } from '../../protocol/limits.ts'
+import { FETCH, FIND, FORMAT } from '../../protocol/limits.ts'
 import type { ShareReader } from '../../protocol/reader.ts'
 import type { GetRequest, GetResult, JobEvent } from '../control/api.ts'
 import { Extraction, type ExtractionResult } from '../storage/extract.ts'
 import type { ShareRecord } from '../storage/records.ts'
+import { reconcileLive } from './damage.ts'
 import type { JobEnvironment } from './environment.ts'
 import { dropCovered, removeShare } from './gc.ts'
 import { useLeaves } from './holding.ts'
+import { isKeptForGood } from './keeping.ts'
 import type { LiveShare } from './live-share.ts'
 import { checkSpace, notInShare, type OpenShare, parseReadable, readerOf, refuseBombs, withShare } from './open.ts'
 import { PartLeaves } from './part-leaves.ts'
+import { fetchAll } from './seed.ts'
+import { Slices } from './slices.ts'
 
 type OnEvent = (event: JobEvent) => void
 
@@ -27,10 +31,10 @@ interface Run extends OpenShare {
   reader: ShareReader
   plan: Extraction
   record: ShareRecord
-  /** What this node knew of the share before. */
-  known: ShareRecord | null
   /** It was in the cache. */
   wasCached: boolean
+  /** This node had nothing of it but the cache and what a `get` that was cut off left. */
+  isNew: boolean
   onEvent: OnEvent
 }
 
@@ -41,6 +45,7 @@ export async function getJob(env: JobEnvironment, request: GetRequest, onEvent: 
   // What is only cached is used like what any other share brought in.
   const known = env.keeping.isPinned(link.cid.text) ? stored : null
   const wasCached = stored !== null && known === null
+  const isNew = known === null || (await isLeftover(env, known))
   return await withShare(env, link, request, onEvent, outer, async (open) => {
     const { live, holding, signal } = open
     const before = { blocks: live.fetchedBlocks, bytes: live.fetchedBytes }
@@ -74,7 +79,9 @@ export async function getJob(env: JobEnvironment, request: GetRequest, onEvent: 
       await env.keeping.pin(record.cid)
       env.host.kept(holding, record)
       await live.treeKnown(signal)
-      const run: Run = { ...open, env, reader, plan, record, known, wasCached, onEvent }
+      // A seed that was cut off is a standing wish: it is gone on with all the same.
+      if (known?.role === 'blind' && known.state === 'partial') await env.keeping.change(record.cid, { isDamaged: true })
+      const run: Run = { ...open, env, reader, plan, record, wasCached, isNew, onEvent }
       const done = inPlace ? await writeInPlace(run, request.keep, under) : await writeSealed(run, request)
       return {
         cid: link.cid.text,
@@ -108,8 +115,14 @@ interface Done {
   isServedInPlace: boolean
 }
 
-/** Nothing of it is wanted after a one-shot run that was not told to keep it. */
-const isPassing = ({ env, known }: Run, keep: boolean): boolean => env.isOneShot && !keep && known?.state !== 'complete'
+/** Whether a record says no more than that a `get` in place was cut off: shares that miss blocks for other reasons are kept. */
+async function isLeftover(env: JobEnvironment, { cid, role, state }: ShareRecord): Promise<boolean> {
+  if (role !== 'reader' || state !== 'partial' || env.keeping.of(cid).isDamaged) return false
+  return (await env.sources.written(cid)).length === 0 && (await env.sources.writing(cid)).length > 0
+}
+
+/** Nothing of it is wanted after a one-shot run that was not told to keep it, of a share that was not kept before. */
+const isPassing = ({ env, isNew }: Run, keep: boolean): boolean => env.isOneShot && !keep && isNew
 
 /** Writes into the part folder as blocks come, serves from there meanwhile, and from the files in the end. */
 async function writeInPlace(run: Run, keep: boolean, under: string): Promise<Done> {
@@ -140,7 +153,7 @@ async function writeInPlace(run: Run, keep: boolean, under: string): Promise<Don
     if (isPassing(run, keep)) {
       // Where nothing was stored for it but its index, that is of no use to anybody.
       if (run.wasCached) await env.cache.demote(run)
-      else await removeShare(env, record.cid)
+      else if (!isKeptForGood(holding.record)) await removeShare(env, record.cid)
       return { finished, reused, keptBytes: 0, isServedInPlace: false }
     }
     // The files are on disk; now where they are, then that the share is here.
@@ -168,12 +181,16 @@ async function writeSealed(run: Run, request: GetRequest): Promise<Done> {
     await env.cache.demote(run)
     return { finished, reused, keptBytes: 0, isServedInPlace: false }
   }
-  if (record.inPlace) await sealAll(run)
-  if (record.inPlace || record.state !== 'complete') {
-    const complete: ShareRecord = { ...record, state: 'complete', inPlace: false }
-    await env.records.saveShare(complete)
-    env.host.kept(holding, complete)
+  await sealAll(run)
+  if ((request.path ?? '') === '' && run.link.path === undefined) await fetchRest(run)
+  await reconcileLive(env.blocks, live, new Slices(NEVER))
+  const state = isStored(run) ? 'complete' : 'partial'
+  if (record.inPlace || record.state !== state) {
+    const kept: ShareRecord = { ...record, state, inPlace: false }
+    await env.records.saveShare(kept)
+    env.host.kept(holding, kept)
   }
+  if (state === 'complete') await env.damage.mended(record.cid)
   if (record.inPlace) {
     useLeaves(holding, null)
     await env.sources.forget(record.cid)
@@ -183,7 +200,34 @@ async function writeSealed(run: Run, request: GetRequest): Promise<Done> {
   return { finished, reused, keptBytes, isServedInPlace: false }
 }
 
-/** A share that was kept in place gets its sealed copy. */
+/** What no file needs is part of a sealed copy of all of a share: it is fetched while somebody who has everything is connected. */
+async function fetchRest({ live, onEvent, signal }: Run): Promise<void> {
+  const isOffered = (): boolean => live.links.some(({ remote }) => live.blocksOf(remote.peerId) === null)
+  const gone = new AbortController()
+  const look = setInterval(() => {
+    if (!isOffered()) gone.abort(new Error('nobody who has everything is connected any more'))
+  }, FIND.watchMs)
+  const ended = AbortSignal.any([signal, gone.signal])
+  try {
+    if (isOffered()) await fetchAll(live, onEvent, ended)
+  } catch (error) {
+    if (!ended.aborted) throw error // the files are written: what is missing is left so
+  } finally {
+    clearInterval(look)
+  }
+}
+
+/** Whether every block of a share lies in the store. */
+function isStored({ env, live }: Run): boolean {
+  const { dag } = live
+  for (let index = 0; index < (dag?.shape.blockCount ?? 0); index++) {
+    const digest = dag?.digestOf(0, index) ?? null
+    if (digest === null || !env.blocks.has(digest)) return false
+  }
+  return true
+}
+
+/** What of a share lies in files gets its sealed copy. */
 async function sealAll({ live, env, signal }: Run): Promise<void> {
   for (const [first, count] of [...live.leaves.runs()]) {
     for (let position = first; position < first + count; position++) {
@@ -208,17 +252,25 @@ function counter({ plan, live, onEvent }: Run): () => void {
 async function fill(run: Run, count: () => void, failed: PromiseWithResolvers<never>): Promise<number> {
   const { env, live, reader, plan, signal } = run
   let reused = 0
+  const here: number[] = []
+  /** Takes a verified block and gives it back, whatever becomes of it. */
   const accept = async (position: number, sealed: Uint8Array): Promise<Uint8Array> => {
-    if (!plan.needs(position)) return sealed
+    const digest = live.digestOf(0, position)
+    if (digest === null || !plan.needs(position)) return sealed
     let block = sealed
     try {
-      const key = await reader.keyOf(position)
-      const opened = await env.pool.openTaken('data', key, block)
-      block = opened.block
-      await plan.accept(position, opened.piece, signal)
-      env.pool.buffers.give(opened.piece)
+      const { bytes, opened } = await env.pool.openChecked('data', await reader.keyOf(position), digest, block)
+      block = bytes
+      if (opened instanceof FormatError) throw opened
+      if (opened === null) throw new RangeError('a block that was verified has another name')
+      await plan.accept(position, opened, signal)
+      env.pool.buffers.give(opened)
     } catch (error) {
-      if (!(error instanceof FormatError)) throw error
+      if (!(error instanceof FormatError)) {
+        here.length = 0
+        failed.reject(error)
+        return block
+      }
       plan.damage(position, error) // the publisher's fault: the other files are still good
     }
     count()
@@ -226,14 +278,9 @@ async function fill(run: Run, count: () => void, failed: PromiseWithResolvers<ne
   }
   const complete = Promise.withResolvers<void>()
   const stop = live.onLeaf(async (position, block) => {
-    try {
-      return await accept(position, block)
-    } catch (error) {
-      failed.reject(error)
-      return block
-    } finally {
-      if (plan.isFilled) complete.resolve()
-    }
+    const back = await accept(position, block)
+    if (plan.isFilled) complete.resolve()
+    return back
   })
   /** Positions that are here and were not read yet. */
   const here = new Set<number>()
@@ -327,3 +374,6 @@ export function tagOf(env: Pick<JobEnvironment, 'peerId'>, cid: string, under: s
   const what = createHash('sha256').update(`${under}\0${rename}`).digest('hex').slice(0, 8)
   return `${cid.slice(-10)}${env.peerId.slice(-6)}${what}`
 }
+
+/** What is written down once the files are there is not interrupted. */
+const NEVER = new AbortController().signal

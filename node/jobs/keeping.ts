@@ -4,7 +4,11 @@
  * All of it is in memory, so that everybody can ask at once; changes are on disk when they resolve. It decides nothing: gc.ts, disk-cache.ts,
  * expiry.ts and damage.ts do.
  */
-import type { KeepingRecord, Records } from '../storage/records.ts'
+import type { KeepingRecord, Records, ShareRecord } from '../storage/records.ts'
+
+/** Whether a share is our own, or one that was got and kept: no job that only passes by takes its record away. */
+export const isKeptForGood = (record: ShareRecord | null): boolean =>
+  record !== null && (record.role === 'owner' || (record.role === 'reader' && record.state === 'complete'))
 
 export class Keeping {
   readonly #records: Records

@@ -141,6 +141,14 @@ export class ShareLeaves implements LeafSource {
     return this.#padKey !== null && position < this.#reader.dataBlocks + this.#reader.counts.pads
   }
 
+  /** Whether a block that is not stored should be here: files that are watched hold bytes of it, or it is of the index. */
+  claims(position: number): boolean {
+    if (position < this.#reader.dataBlocks) return this.source.claims(position)
+    if (this.has(position) || position === this.#init.dag.shape.blockCount - 1) return true
+    const isPage = position >= this.#reader.dataBlocks + this.#reader.counts.pads
+    return isPage && this.#init.trees.some(({ under }) => under === '')
+  }
+
   async block(position: number, digest: Uint8Array, signal: AbortSignal): Promise<Uint8Array | null> {
     if (position < this.#reader.dataBlocks) return await this.source.block(position, signal)
     if (!this.has(position)) return null

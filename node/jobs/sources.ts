@@ -7,11 +7,14 @@
  */
 import { dirname, sep } from 'node:path'
 import type { ShareDag } from '../../protocol/dag.ts'
+import { FormatError } from '../../protocol/errors.ts'
 import { SOURCES, STORAGE } from '../../protocol/limits.ts'
 import type { CryptoPool } from '../crypto/pool.ts'
 import type { Log } from '../log.ts'
 import type { BlockStore } from '../storage/blocks.ts'
+import { isWorkedIn } from '../storage/extract-files.ts'
 import { isPartFolder, partTag } from '../storage/extract-leftover.ts'
+import { FileError } from '../storage/file-error.ts'
 import { diskFileSystem } from '../storage/fs.ts'
 import type { ShareRecord } from '../storage/records.ts'
 import { type Faults, faultKey, type SourceFault } from '../storage/share-source.ts'
@@ -93,17 +96,22 @@ export class Sources {
     return leaves
   }
 
-  /** The share is not kept in place any more: what a `get` left half-written goes too, what it finished stays. */
+  /** The share is not kept in place any more: what a `get` left half-written goes too, what it finished stays. A folder that a `get` works
+   *  in stays, and stays known. */
   async forget(cid: string): Promise<void> {
     this.#faults.delete(cid)
     this.#open.delete(cid)
     await this.#changes.run(NEVER, async () => {
-      const { trees } = await this.#known(cid)
-      for (const { kind, folders } of trees) {
-        const [folder = ''] = folders
-        if (kind === 'writing' && isPartFolder(folder)) await diskFileSystem.remove(folder, 'tree')
+      const { rootPlain, trees } = await this.#known(cid)
+      const worked: SourceTree[] = []
+      for (const tree of trees) {
+        const [folder = ''] = tree.folders
+        if (isWritten(tree) || !isPartFolder(folder)) continue
+        if (isWorkedIn(diskFileSystem, folder)) worked.push(tree)
+        else await diskFileSystem.remove(folder, 'tree')
       }
-      await this.#parts.store.remove(cid)
+      if (worked.length === 0) await this.#parts.store.remove(cid)
+      else await this.#parts.store.save(cid, { rootPlain, trees: worked })
     })
   }
 
@@ -111,8 +119,9 @@ export class Sources {
     try {
       return await this.#parts.store.load(cid)
     } catch (error) {
-      if (!isDamage(error)) throw error
-      return { rootPlain: new Uint8Array(0), trees: [] } // what cannot be read is replaced
+      // What is damaged is replaced; what cannot be read now may be whole.
+      if (!(error instanceof FormatError || (error instanceof FileError && error.code === 'CORRUPT'))) throw error
+      return { rootPlain: new Uint8Array(0), trees: [] }
     }
   }
 

@@ -15,8 +15,7 @@ import { DigestSet } from '../storage/digest-set.ts'
 import { FileError } from '../storage/file-error.ts'
 import type { ShareRecord } from '../storage/records.ts'
 import { forEachBounded } from '../storage/turns.ts'
-import type { JobEnvironment } from './environment.ts'
-import type { LiveShare } from './live-share.ts'
+import type { HeldShare, JobEnvironment } from './environment.ts'
 import { seedJob } from './seed.ts'
 import { Slices } from './slices.ts'
 import { walkTree } from './tree-walk.ts'
@@ -89,7 +88,7 @@ class Check {
         await forEachBounded(positions(dag.shape.blockCount), KEEPING.checksAtOnceMax, async (index) => {
           const digest = dag.digestOf(0, index)
           const isMade = digest !== null && files !== null && !this.#env.blocks.has(digest)
-          note(isMade ? await this.#made(files.live, index) : await this.#block(digest, leafBytes(dag.shape, index)))
+          note(isMade ? await this.#made(files, index) : await this.#block(digest, leafBytes(dag.shape, index)))
           if (slices.isOver) await slices.turn()
         })
       } finally {
@@ -112,9 +111,9 @@ class Check {
   }
 
   /** A leaf that is made from the user's files, in the way in which it is served. */
-  async #made(live: LiveShare, index: number): Promise<Outcome> {
+  async #made({ holding, live }: HeldShare, index: number): Promise<Outcome> {
     const bytes = live.has(0, index) ? await live.read(0, index, this.#signal) : null
-    if (bytes === null) return 'changed'
+    if (bytes === null) return holding.leaves?.claims(index) === false ? 'elsewhere' : 'changed'
     this.blocks++
     this.bytes += bytes.byteLength
     this.#doneBytes += bytes.byteLength
@@ -138,8 +137,8 @@ class Check {
   }
 }
 
-/** 'changed': its file is not what it was when it was shared. */
-type Outcome = 'good' | 'damaged' | 'missing' | 'changed'
+/** 'changed': its file is not what it was when it was shared. 'elsewhere': nobody here asked for it. */
+type Outcome = 'good' | 'damaged' | 'missing' | 'changed' | 'elsewhere'
 
 function* positions(count: number): Generator<number> {
   for (let index = 0; index < count; index++) yield index

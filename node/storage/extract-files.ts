@@ -25,6 +25,9 @@ function liveOn(fs: FileSystem): Set<string> {
   return live
 }
 
+/** Whether an extraction of this process works in a part folder. */
+export const isWorkedIn = (fs: FileSystem, path: string): boolean => running.get(fs)?.has(path) === true
+
 interface Opened {
   file: Promise<OpenFile>
   users: number

@@ -63,6 +63,11 @@ export class ShareSource {
     return this.#trees.some((tree) => tree.has(position))
   }
 
+  /** Whether files that are watched hold bytes of the block, as they are now or as they were. */
+  claims(position: number): boolean {
+    return this.#trees.some((tree) => tree.claims(position))
+  }
+
   /** The sealed block, right by its name, in memory of its own; null when the files do not hold it any more. FileError IO where the
    *  system is at fault and not the file. */
   async block(position: number, signal: AbortSignal): Promise<Uint8Array | null> {
@@ -125,6 +130,11 @@ class Tree {
   has(position: number): boolean {
     if (!this.#held.has(position)) return false
     return this.#faulty === 0 || this.choose(position) !== null
+  }
+
+  claims(position: number): boolean {
+    for (const { file } of this.#uses.at(position)) if (this.files.stateOf(file) !== null) return true
+    return false
   }
 
   isGood = (file: number): boolean => !this.#init.faults.has(this.#key(file)) && this.files.stateOf(file) !== null
