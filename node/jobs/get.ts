@@ -7,7 +7,7 @@
 import { createHash } from 'node:crypto'
 import { basename } from 'node:path'
 import { FormatError } from '../../protocol/errors.ts'
-import { FETCH, FIND, FORMAT } from '../../protocol/limits.ts'
+import { FETCH, FIND, FORMAT, WAITS } from '../../protocol/limits.ts'
 import type { ShareReader } from '../../protocol/reader.ts'
 import type { GetRequest, GetResult, JobEvent } from '../control/api.ts'
 import { Extraction, type ExtractionResult } from '../storage/extract.ts'
@@ -200,12 +200,15 @@ async function writeSealed(run: Run, request: GetRequest): Promise<Done> {
   return { finished, reused, keptBytes, isServedInPlace: false }
 }
 
-/** What no file needs is part of a sealed copy of all of a share: it is fetched while somebody who has everything is connected. */
+/** What no file needs is part of a sealed copy of all of a share: it is fetched while somebody who has everything is connected, and gives. */
 async function fetchRest({ live, onEvent, signal }: Run): Promise<void> {
   const isOffered = (): boolean => live.links.some(({ remote }) => live.blocksOf(remote.peerId) === null)
   const gone = new AbortController()
+  let last = { blocks: live.fetchedBlocks, atMs: performance.now() }
   const look = setInterval(() => {
-    if (!isOffered()) gone.abort(new Error('nobody who has everything is connected any more'))
+    const atMs = performance.now()
+    if (live.fetchedBlocks !== last.blocks) last = { blocks: live.fetchedBlocks, atMs }
+    if (!isOffered() || atMs - last.atMs > WAITS.blockMs) gone.abort(new Error('nobody gives the rest'))
   }, FIND.watchMs)
   const ended = AbortSignal.any([signal, gone.signal])
   try {
@@ -252,7 +255,8 @@ function counter({ plan, live, onEvent }: Run): () => void {
 async function fill(run: Run, count: () => void, failed: PromiseWithResolvers<never>): Promise<number> {
   const { env, live, reader, plan, signal } = run
   let reused = 0
-  const here: number[] = []
+  /** Positions that are here and were not read yet. */
+  const here = new Set<number>()
   /** Takes a verified block and gives it back, whatever becomes of it. */
   const accept = async (position: number, sealed: Uint8Array): Promise<Uint8Array> => {
     const digest = live.digestOf(0, position)
@@ -267,7 +271,7 @@ async function fill(run: Run, count: () => void, failed: PromiseWithResolvers<ne
       env.pool.buffers.give(opened)
     } catch (error) {
       if (!(error instanceof FormatError)) {
-        here.length = 0
+        here.clear()
         failed.reject(error)
         return block
       }
@@ -282,8 +286,6 @@ async function fill(run: Run, count: () => void, failed: PromiseWithResolvers<ne
     if (plan.isFilled) complete.resolve()
     return back
   })
-  /** Positions that are here and were not read yet. */
-  const here = new Set<number>()
   const ended = new AbortController()
   const reading = AbortSignal.any([signal, ended.signal])
   let readers = 0
