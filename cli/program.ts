@@ -5,32 +5,14 @@
  */
 import { Command, CommanderError, Option } from 'commander'
 import { type ByteRange, JobError, type LimitsRequest, OWN_HINT, type ShareRequest, VERSION } from '../node/control/api.ts'
-import { LOG_LEVELS, type LogLevel } from '../node/log.ts'
+import { LOG_LEVELS } from '../node/log.ts'
 import { EXIT } from '../protocol/errors.ts'
 import { parseDuration } from './duration.ts'
+import type { Globals } from './globals.ts'
 import { addLimits, capsOf } from './limits.ts'
 import { type LinkSource, linkSource } from './link-source.ts'
 import { addOperating, type OperatingCall } from './program-operating.ts'
 import { parseRate } from './rate.ts'
-
-/** Options that every verb takes. */
-export interface Globals {
-  home: string | null
-  json: boolean
-  verbose: boolean
-  network: string | null
-  bootstrap: string[] | null
-  listen: string[] | null
-  mdns: boolean | null
-  logLevel: LogLevel | null
-  /** Port of the local API over HTTP. */
-  http: number | null
-  /** Caps in bytes a second; null: none, undefined: not given. */
-  up: number | null | undefined
-  down: number | null | undefined
-  /** Whether the local network counts too; null: not given. */
-  capLan: boolean | null
-}
 
 export type VerbCall =
   | OperatingCall

@@ -11,9 +11,9 @@ import { connectControl, socketPathFor } from '../node/control/client.ts'
 import { createLog, type LeveledLog, type LogLevel } from '../node/log.ts'
 import { defaultHome } from '../node/paths.ts'
 import { WAITS } from '../protocol/limits.ts'
+import type { Globals } from './globals.ts'
 import type { Io } from './io.ts'
 import type { ShoalNode } from './local-node.ts'
-import type { Globals } from './program.ts'
 
 /** What a verb needs: a node that runs already, any with a network, or only what is in the home. */
 export type Need = 'running' | 'online' | 'offline'

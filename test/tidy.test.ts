@@ -144,6 +144,7 @@ describe('who may import whom', () => {
       'node/control/client.ts',
       'node/control/reach-result.ts',
       'node/config.ts',
+      'node/free-space.ts',
       'node/paths.ts',
       'node/log.ts',
       'node/log-file.ts',

@@ -10,7 +10,7 @@ import { dirname, join } from 'node:path'
 import type { Config } from '../../node/config.ts'
 import { JobError, type PeerSummary, type StatusResult } from '../../node/control/api.ts'
 import { connectControl, socketPathFor } from '../../node/control/client.ts'
-import { diskRoom } from '../../node/jobs/disk-room.ts'
+import { diskRoom } from '../../node/free-space.ts'
 import type { Facts } from './checks.ts'
 
 /** Files with secrets, or with what only their owner should see, as the node makes them. */

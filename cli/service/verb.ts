@@ -8,7 +8,7 @@ import { defaultHome } from '../../node/paths.ts'
 import { EXIT } from '../../protocol/errors.ts'
 import { WAITS } from '../../protocol/limits.ts'
 import { formatFields } from '../format.ts'
-import type { Globals } from '../program.ts'
+import type { Globals } from '../globals.ts'
 import type { Report } from '../report.ts'
 import { installService, runProgram, type ServiceMachine, type ServiceResult, serviceStatus, uninstallService } from './service.ts'
 

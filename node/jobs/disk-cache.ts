@@ -9,11 +9,12 @@
  * A cached share has a record with no key and no pin file. Its keeping is written before its record, so that a crash between the two leaves
  * no share that is kept for good; blocks of a share that has no record yet are for gc.
  */
+
 import { RAW, type ShareCid } from '../../protocol/cid.ts'
 import { KEEPING, STORAGE } from '../../protocol/limits.ts'
+import { diskRoom } from '../free-space.ts'
 import type { ShareRecord } from '../storage/records.ts'
 import { Turns } from '../storage/turns.ts'
-import { diskRoom } from './disk-room.ts'
 import type { HeldShare, ShareCache, StoreEnvironment } from './environment.ts'
 import { dropCovered, removeShare } from './gc.ts'
 import { type Holding, useLeaves } from './holding.ts'

@@ -3,26 +3,14 @@
  *
  * Asked before a job begins, where it is known what it needs, and again while blocks are written: others write to the same disk.
  */
-import { statfs } from 'node:fs/promises'
 import { BUDGETS } from '../../protocol/budget-limits.ts'
 import { EXIT } from '../../protocol/errors.ts'
 import { JobError } from '../control/api.ts'
+import { diskRoom } from '../free-space.ts'
 import { FileError } from '../storage/file-error.ts'
 import type { JobEnvironment } from './environment.ts'
 
 type Parts = Pick<JobEnvironment, 'home' | 'budgets' | 'records' | 'keeping' | 'cache'>
-
-/** Free space that is left on a disk of so many bytes: what the user says, or the larger of 1 GiB and 2 %, but never more than 10 %. */
-export function freeBytesKept(setting: number | null, diskBytes: number): number {
-  if (setting !== null) return setting
-  return Math.floor(Math.min(diskBytes * BUDGETS.freePartKeptMax, Math.max(BUDGETS.freeBytesKept, diskBytes * BUDGETS.freePartKept)))
-}
-
-/** Of the file system that holds `path`: what is free for us, and how much of that is to be left. */
-export async function diskRoom(path: string, setting: number | null): Promise<{ freeBytes: number; keptBytes: number }> {
-  const { bavail, blocks, bsize } = await statfs(path)
-  return { freeBytes: bavail * bsize, keptBytes: freeBytesKept(setting, blocks * bsize) }
-}
 
 /** FileError NO_SPACE unless so many bytes fit into the home and leave what is to be left. What is only cached makes room. */
 export async function checkFree({ home, budgets, cache }: Pick<Parts, 'home' | 'budgets' | 'cache'>, neededBytes: number): Promise<void> {

@@ -19,7 +19,7 @@ import { type Claim, claimedBlocks, countClaimed, HaveTeller } from './have-tell
 import { Held, type LeafSource } from './held.ts'
 import type { ItemMap } from './item-map.ts'
 import { Arrivals, isSunk, type LeafSink, receive } from './leaf-sink.ts'
-import { listen } from './listen.ts'
+import { type LeafListener, listen } from './listen.ts'
 import type { SealedCache } from './sealed-cache.ts'
 import { BlockIntake } from './stored.ts'
 import { Waiters } from './waiters.ts'
@@ -42,9 +42,6 @@ export interface LiveShareParts {
   /** The peer sent a block that is not what its name says. */
   onBadBlock(share: LiveShare, link: PeerLink): void
 }
-
-/** Takes a block's bytes when it is verified and stored, and gives them back. */
-export type LeafListener = (position: number, bytes: Uint8Array) => Promise<Uint8Array>
 
 export class LiveShare implements PeerLinkHandlers {
   readonly cid: ShareCid

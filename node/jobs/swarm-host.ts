@@ -7,7 +7,7 @@
 import { toHex } from '../../protocol/bytes.ts'
 import { multihashOf, parseCid, rendezvousDigest, type ShareCid } from '../../protocol/cid.ts'
 import { REMOTE_CODES, RemoteError } from '../../protocol/errors.ts'
-import { CONTACTS, SCORE, SWARM, WIRE } from '../../protocol/limits.ts'
+import { SCORE, SWARM, WIRE } from '../../protocol/limits.ts'
 import type { ContactSource } from '../../protocol/swarm/contacts.ts'
 import { Score } from '../../protocol/swarm/score.ts'
 import { CreditBudget } from '../../protocol/wire/credit.ts'
@@ -16,13 +16,13 @@ import { nodePrimitives } from '../crypto/primitives.ts'
 import type { FrameStream } from '../network/frame-stream.ts'
 import { isLocalNetwork } from '../network/local-network.ts'
 import { groupOf } from '../network/peer-address.ts'
-import { type CloseReason, type LinkInit, PeerLink } from '../network/peer-link.ts'
+import { type LinkInit, PeerLink } from '../network/peer-link.ts'
 import type { Remote } from '../network/remote.ts'
 import type { FoundPeer, Stack } from '../network/stack.ts'
 import type { ShareRecord } from '../storage/records.ts'
 import { Announcing } from './announcing.ts'
 import { Dialling } from './dialling.ts'
-import { type Holding, newHolding, useLeaves } from './holding.ts'
+import { type Holding, newHolding, type Seat, useLeaves } from './holding.ts'
 import { HoldingBack } from './holding-back.ts'
 import { HostMemory } from './host-memory.ts'
 import type { HostParts } from './host-parts.ts'
@@ -33,16 +33,8 @@ import { NOBODY } from './nobody.ts'
 import { type Rate, Rates, SAMPLE_MS } from './rates.ts'
 import { Remembered } from './remembered.ts'
 import { SealedCache } from './sealed-cache.ts'
-import { replaces } from './two-links.ts'
+import { isCrowded, replaces } from './two-links.ts'
 import { Uploads } from './uploads.ts'
-
-/** What a link that was taken works with. */
-interface Seat {
-  live: LiveShare
-  contacts: Dialling | null
-  /** Until the link has ended. */
-  running: Promise<CloseReason>
-}
 
 export class SwarmHost {
   readonly #parts: HostParts
@@ -504,8 +496,3 @@ export class SwarmHost {
     this.#tasks.add(tracked)
   }
 }
-
-/** Whether those who dialled us have all the seats that are for them. */
-const isCrowded = ({ remote }: PeerLink, links: readonly PeerLink[]): boolean =>
-  remote.direction === 'inbound' &&
-  links.filter((other) => other.remote.direction === 'inbound').length >= SWARM.peersPerShareMax - CONTACTS.neighboursDialled

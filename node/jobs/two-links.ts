@@ -1,4 +1,5 @@
-/** Two streams between the same two peers about the same share: which of them stays. */
+/** Which streams have a seat at a share: of two between the same two peers one stays, and some seats are for those whom we dialled. */
+import { CONTACTS, SWARM } from '../../protocol/limits.ts'
 import type { PeerLink } from '../network/peer-link.ts'
 
 /** Who opens a second one has lost the first, unless both were opened at the same time: then bytes have come over it just now. */
@@ -14,3 +15,8 @@ export function replaces(link: PeerLink, other: PeerLink, self: Uint8Array, sile
   const weAreSmaller = Buffer.compare(self, link.remote.peerIdBytes) < 0
   return (link.remote.direction === 'outbound') === weAreSmaller
 }
+
+/** Whether those who dialled us have all the seats that are for them. */
+export const isCrowded = ({ remote }: PeerLink, links: readonly PeerLink[]): boolean =>
+  remote.direction === 'inbound' &&
+  links.filter((other) => other.remote.direction === 'inbound').length >= SWARM.peersPerShareMax - CONTACTS.neighboursDialled
