@@ -33,8 +33,7 @@ export const LIMITS = {
   inboundPerHost: counted(NETWORK.inboundPerHostPerSecondMax, 'a second', 'connections that come in from one host'),
   inboundPerSubnet: counted(NETWORK.inboundPerSubnetMax, '', 'connections that came in from one neighbourhood'),
   streamsPerConnection: constant(NETWORK.inboundStreamsPerConnectionMax, '', 'streams that one connection may open'),
-  muxerFrameBytes: counted(NETWORK.muxerFrameBytesMax, 'bytes', 'one frame of a connection'),
-  windowBytes: constant(NETWORK.windowBytesMax, 'bytes', 'window of one stream'),
+  windowBytes: counted(NETWORK.windowBytesMax, 'bytes', 'window of one stream, and one frame in it'),
   peersPerShare: counted(SWARM.peersPerShareMax, '', 'sessions for one share'),
   banned: constant(SCORE.entriesMax, '', 'peers that are remembered for what they did'),
   // What peers send.

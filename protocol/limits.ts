@@ -296,8 +296,6 @@ export const NETWORK = {
    *  never ends its start and loses packets for ever (50 Mbit/s over 100 ms: 40 Mbit/s at 2 MiB, 48 at 4). */
   windowBytesMax: 4 * MIB,
   readBufferBytesMax: 4 * MIB,
-  /** Of data, in one frame of the muxer: the first window of a stream. No implementation of libp2p sends more than 64 KiB in one. */
-  muxerFrameBytesMax: 256 * KIB,
   /** Taken from all sockets in one turn of the event loop; beyond it each gives one read a turn. */
   readBytesPerTurn: 256 * KIB,
   dhtCloserMax: 40,

@@ -75,7 +75,7 @@ export async function createNode(init: NodeInit): Promise<Libp2p<{ ping: Ping }>
             streamOptions: { maxStreamWindowSize: NETWORK.windowBytesMax, maxReadBufferLength: NETWORK.readBufferBytesMax },
           }),
         ),
-        () => init.hit('muxerFrameBytes'),
+        () => init.hit('windowBytes'),
       ),
     ],
     connectionGater: init.gater.hooks,

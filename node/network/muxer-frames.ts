@@ -3,6 +3,7 @@
  *
  * The yamux library hands a data frame on once all of it is there, and compares its length with the window of the stream only then: a header
  * that tells of four gigabytes would have it keep as many, of anybody, before any stream is open. Here such a header ends the connection.
+ * A frame may fill a window: this library sends what waited for one in a single frame.
  * Touches the decoder of the library's muxers; a muxer without one (another muxer, a test) is left as it is.
  */
 import type { ComponentLogger, StreamMuxer, StreamMuxerFactory } from '@libp2p/interface'
@@ -26,7 +27,7 @@ const TYPE_AT = 1
 const DATA = 0
 const LENGTH_AT = 8
 
-/** The same muxers, with data frames of at most NETWORK.muxerFrameBytesMax; `onLong` is called for each that is longer. */
+/** The same muxers, with data frames of at most NETWORK.windowBytesMax; `onLong` is called for each that is longer. */
 export const boundFrames =
   (make: MakeFactory, onLong: () => void): MakeFactory =>
   (components) => {
@@ -44,9 +45,9 @@ function bounded(muxer: StreamMuxer, onLong: () => void): StreamMuxer {
     const { buffer } = decoder
     if (buffer.byteLength >= HEADER_BYTES && buffer.get(TYPE_AT) === DATA) {
       const lengthBytes = buffer.getUint32(LENGTH_AT)
-      if (lengthBytes > NETWORK.muxerFrameBytesMax) {
+      if (lengthBytes > NETWORK.windowBytesMax) {
         onLong()
-        throw new NetworkError('REFUSED', `a muxer frame of ${lengthBytes} bytes, limit ${NETWORK.muxerFrameBytesMax}`)
+        throw new NetworkError('REFUSED', `a muxer frame of ${lengthBytes} bytes, limit ${NETWORK.windowBytesMax}`)
       }
     }
     return readFrame()

@@ -9,11 +9,13 @@ import { NETWORK } from '../../protocol/limits.ts'
 const quiet: Logger = Object.assign(() => {}, { error() {}, trace() {}, enabled: false, newScope: () => quiet })
 const logger: ComponentLogger = { forComponent: () => quiet }
 
+const WINDOW = { initialStreamWindowSize: NETWORK.windowBytesMax, maxStreamWindowSize: NETWORK.windowBytesMax }
+
 /** A muxer on one end of a connection, and the bare other end. */
 function open() {
   const [raw, connection] = multiaddrConnectionPair()
   let long = 0
-  const factory = boundFrames(yamux(), () => long++)({ logger })
+  const factory = boundFrames(yamux({ streamOptions: WINDOW }), () => long++)({ logger })
   const muxer = factory.createStreamMuxer(connection) as unknown as { decoder: { buffer: { byteLength: number } } }
   return { connection, raw, long: () => long, kept: () => muxer.decoder.buffer.byteLength }
 }
@@ -33,7 +35,7 @@ const ended = (connection: { addEventListener(type: 'close', listener: (event: {
 
 describe('a frame of the muxer', () => {
   it('of more bytes than there may be ends the connection before any of them is kept', async () => {
-    for (const lengthBytes of [NETWORK.muxerFrameBytesMax + 1, 0xffff_ffff]) {
+    for (const lengthBytes of [NETWORK.windowBytesMax + 1, 0xffff_ffff]) {
       const { connection, raw, long } = open()
       const end = ended(connection)
       raw.send(header(lengthBytes))
@@ -44,8 +46,8 @@ describe('a frame of the muxer', () => {
 
   it('as long as it may be is taken, in whatever parts it comes', async () => {
     const { connection, raw, long, kept } = open()
-    const whole = new Uint8Array(12 + NETWORK.muxerFrameBytesMax)
-    whole.set(header(NETWORK.muxerFrameBytesMax))
+    const whole = new Uint8Array(12 + NETWORK.windowBytesMax)
+    whole.set(header(NETWORK.windowBytesMax))
     let received = 0
     const all = new Promise<void>((resolve) =>
       connection.addEventListener('message', ({ data }) => {
