@@ -89,13 +89,13 @@ function managerOf(at: ServiceMachine): Manager {
   }
 }
 
-/** Writes the file and starts the service; with `dryRun` only shows what would be done. `otherNode`: the process that answers for the
- *  home now; throws JobError HOME_LOCKED where it is not the service. */
+/** Writes the file and starts the service; with `dryRun` only shows what would be done. `otherNode`: which node answers for the
+ *  home now, in words; throws JobError HOME_LOCKED where it is not the service. */
 export async function installService(
   command: Omit<ServiceCommand, 'logToFile'>,
   at: ServiceMachine,
   dryRun: boolean,
-  otherNode: number | null = null,
+  otherNode: string | null = null,
 ): Promise<ServiceResult> {
   const manager = managerOf(at)
   let content: string
@@ -116,7 +116,7 @@ export async function installService(
     }
   }
   if (otherNode !== null && (await isRunning(manager, at)) !== true)
-    throw new JobError('HOME_LOCKED', `a node that is no service runs for this home already: process ${otherNode}`)
+    throw new JobError('HOME_LOCKED', `a node that is no service runs for this home already (${otherNode})`)
   for (const argv of manager.before) await at.run(argv)
   await writeWhole(file, content)
   const { done, todo } = await runAll(manager.start, at)

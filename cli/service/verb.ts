@@ -3,6 +3,7 @@ import { realpath } from 'node:fs/promises'
 import { homedir, userInfo } from 'node:os'
 import { resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { JobError } from '../../node/control/api.ts'
 import { connectControl, socketPathFor } from '../../node/control/client.ts'
 import { defaultHome } from '../../node/paths.ts'
 import { EXIT } from '../../protocol/errors.ts'
@@ -44,10 +45,16 @@ async function install(call: ServiceCall, globals: Globals, machine: ServiceMach
   return await installService(command, machine, call.dryRun, await holderOf(command.home))
 }
 
-/** The process of the node that answers for a home. */
-async function holderOf(home: string): Promise<number | null> {
-  const api = await connectControl(socketPathFor(home))
-  return api === null ? null : (await api.status(AbortSignal.timeout(WAITS.stopMs))).pid
+/** The node that answers for a home, in words; null when none does. */
+async function holderOf(home: string): Promise<string | null> {
+  try {
+    const api = await connectControl(socketPathFor(home))
+    return api === null ? null : `process ${(await api.status(AbortSignal.timeout(WAITS.stopMs))).pid}`
+  } catch (error) {
+    // As after an upgrade; where that one is the service, it is about to be replaced.
+    if (error instanceof JobError && error.code === 'OTHER_VERSION') return 'of another version'
+    throw error
+  }
 }
 
 /** The node options that were given, as the daemon of the service is to get them. */

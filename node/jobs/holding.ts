@@ -1,6 +1,5 @@
 /** What the node has of one share: kept (a record), or open for a job, or both. The swarm host owns them all. */
 import type { ShareCid } from '../../protocol/cid.ts'
-import type { CloseReason } from '../network/peer-link.ts'
 import type { ShareRecord } from '../storage/records.ts'
 import type { Dialling } from './dialling.ts'
 import type { LiveShare } from './live-share.ts'
@@ -23,14 +22,6 @@ export interface Holding {
   dialling: Dialling | null
   findsRunning: number
   findsDone: number
-}
-
-/** What a link that was taken works with. */
-export interface Seat {
-  live: LiveShare
-  contacts: Dialling | null
-  /** Until the link has ended. */
-  running: Promise<CloseReason>
 }
 
 export const newHolding = (cid: ShareCid, rendezvous: Uint8Array): Holding => ({

@@ -12,6 +12,9 @@ export interface LeafSink {
   damaged(position: number, error: FormatError): void
 }
 
+/** Takes a block's bytes when it is verified and stored, and gives them back. */
+export type LeafListener = (position: number, bytes: Uint8Array) => Promise<Uint8Array>
+
 /** A block that came in: whether it is the right one, and what is in it where somebody here has its key. */
 export interface Received {
   bytes: Uint8Array

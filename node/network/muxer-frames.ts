@@ -6,9 +6,10 @@
  * A frame may fill a window: this library sends what waited for one in a single frame.
  * Touches the decoder of the library's muxers; a muxer without one (another muxer, a test) is left as it is.
  */
-import type { ComponentLogger, StreamMuxer, StreamMuxerFactory } from '@libp2p/interface'
+import type { StreamMuxer } from '@libp2p/interface'
 import type { Uint8ArrayList } from 'uint8arraylist'
 import { NETWORK } from '../../protocol/limits.ts'
+import { changeMuxers, type MakeMuxers } from './muxers.ts'
 import { NetworkError } from './network-error.ts'
 
 /** What this file uses of the library's insides. */
@@ -19,8 +20,6 @@ interface MuxerInsides {
   }
 }
 
-type MakeFactory = (components: { logger: ComponentLogger }) => StreamMuxerFactory
-
 /** A yamux header: version, type (0: data), flags (2), stream (4), length (4). */
 const HEADER_BYTES = 12
 const TYPE_AT = 1
@@ -28,14 +27,7 @@ const DATA = 0
 const LENGTH_AT = 8
 
 /** The same muxers, with data frames of at most NETWORK.windowBytesMax; `onLong` is called for each that is longer. */
-export const boundFrames =
-  (make: MakeFactory, onLong: () => void): MakeFactory =>
-  (components) => {
-    const factory = make(components)
-    const create = factory.createStreamMuxer.bind(factory)
-    factory.createStreamMuxer = (connection) => bounded(create(connection), onLong)
-    return factory
-  }
+export const boundFrames = (make: MakeMuxers, onLong: () => void): MakeMuxers => changeMuxers(make, (muxer) => bounded(muxer, onLong))
 
 function bounded(muxer: StreamMuxer, onLong: () => void): StreamMuxer {
   const { decoder } = muxer as unknown as Partial<MuxerInsides>

@@ -5,7 +5,8 @@
  * Node says before microtasks run, the exception would end the process. Here it ends the stream, and whoever opened that hears of it.
  * Touches a method of the library's muxers that is theirs alone; one without it (another muxer, a test) is left as it is.
  */
-import type { ComponentLogger, StreamMuxer, StreamMuxerFactory } from '@libp2p/interface'
+import type { StreamMuxer } from '@libp2p/interface'
+import { changeMuxers, type MakeMuxers } from './muxers.ts'
 import { asError } from './network-error.ts'
 
 /** What this file uses of the library's insides. */
@@ -18,17 +19,8 @@ interface OpeningStream {
   sendWindowUpdate(): void
 }
 
-type MakeFactory = (components: { logger: ComponentLogger }) => StreamMuxerFactory
-
 /** The same muxers, whose new streams fail by themselves. */
-export const guardNewStreams =
-  (make: MakeFactory): MakeFactory =>
-  (components) => {
-    const factory = make(components)
-    const create = factory.createStreamMuxer.bind(factory)
-    factory.createStreamMuxer = (connection) => guarded(create(connection))
-    return factory
-  }
+export const guardNewStreams = (make: MakeMuxers): MakeMuxers => changeMuxers(make, guarded)
 
 function guarded(muxer: StreamMuxer): StreamMuxer {
   const inside = muxer as unknown as Partial<MuxerInsides>

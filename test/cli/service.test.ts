@@ -184,12 +184,12 @@ describe('shoal service', () => {
 
   it('does not start beside a node that is no service, and restarts its own', async () => {
     const beside = await machine('linux', { 'is-active': 3 })
-    await expect(installService(COMMAND, beside, false, 4321)).rejects.toMatchObject({
+    await expect(installService(COMMAND, beside, false, 'process 4321')).rejects.toMatchObject({
       code: 'HOME_LOCKED',
       message: expect.stringContaining('4321'),
     })
     expect((await serviceStatus(beside)).installed).toBe(false)
-    expect(await installService(COMMAND, await machine('linux'), false, 4321)).toMatchObject({ running: true })
+    expect(await installService(COMMAND, await machine('linux'), false, 'process 4321')).toMatchObject({ running: true })
   })
 
   it('says what to do instead elsewhere', async () => {

@@ -5,11 +5,10 @@ import { join } from 'node:path'
 import { expect, it, vi } from 'vitest'
 import { getJob } from '../../node/jobs/get.ts'
 import type { PeerLink } from '../../node/network/peer-link.ts'
-import { randomScope } from '../../protocol/keys.ts'
 import { ShareWriter } from '../../protocol/layout.ts'
 import { FORMAT } from '../../protocol/limits.ts'
 import { formatLink } from '../../protocol/link.ts'
-import { createSealer } from '../../protocol/seal.ts'
+import { BrokenSealer } from '../kit/broken-sealer.ts'
 import { ignore } from '../kit/nodes.ts'
 import { openStoreHome } from '../kit/store-home.ts'
 import { nodePrimitives } from '../primitives-node.ts'
@@ -19,24 +18,13 @@ it('costs its file in both of two sealed gets that wait for it', async () => {
   const dir = freshFolder()
   const home = await openStoreHome(dir)
   const { blocks, host } = home.env
-  const honest = createSealer(nodePrimitives, randomScope(new Uint8Array(randomBytes(32))))
-  let broken: Uint8Array | null = null
+  const sealer = new BrokenSealer()
   const writer = new ShareWriter({
     primitives: nodePrimitives,
-    sealer: {
-      sealRoot: (plain) => honest.sealRoot(plain),
-      async seal(kind, plaintext) {
-        const { key, block } = await honest.seal(kind, plaintext)
-        if (kind === 'data' && broken === null) {
-          block[block.length - 1]! ^= 1
-          broken = block.slice()
-        }
-        return { key, block, digest: await nodePrimitives.sha256(block) }
-      },
-    },
+    sealer,
     // All but the broken one lie in the store.
     put: async (digest, bytes, kind) => {
-      if (kind !== 'data' || Buffer.compare(bytes, broken!) !== 0) await blocks.put(digest, bytes, never)
+      if (kind !== 'data' || Buffer.compare(bytes, sealer.broken!) !== 0) await blocks.put(digest, bytes, never)
     },
     concurrency: 1,
   })
@@ -60,7 +48,7 @@ it('costs its file in both of two sealed gets that wait for it', async () => {
   await vi.waitFor(() => expect([listening.mock.calls.length, live.isWanting]).toEqual([2, true]), { timeout: 20_000 })
   const peer = { remote: { peerId: 'somebody' }, stats: { verifiedBlocks: 0 } } as unknown as PeerLink // all that is looked at of it
   const bad = Array.from({ length: live.leaves.count }, (_, i) => i).find((position) => !live.has(0, position))!
-  await live.onBlock(peer, 0, bad, broken!)
+  await live.onBlock(peer, 0, bad, sealer.broken!)
   for (const got of await Promise.all(gets))
     expect(got).toMatchObject({ files: 1, damaged: [{ path: 'bad-apple.bin', cause: expect.stringMatching(/^B2/) }] })
   expect(['one', 'two'].map((name) => readdirSync(join(dir, name)))).toEqual([['good-apple.bin'], ['good-apple.bin']])

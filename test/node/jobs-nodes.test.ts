@@ -14,13 +14,12 @@ import { openBlockStore } from '../../node/storage/blocks.ts'
 import { diskFileSystem } from '../../node/storage/fs.ts'
 import { multihashOf, rendezvousDigest, type ShareCid } from '../../protocol/cid.ts'
 import { EXIT } from '../../protocol/errors.ts'
-import { randomScope } from '../../protocol/keys.ts'
 import { ShareWriter } from '../../protocol/layout.ts'
 import { FORMAT, WIRE } from '../../protocol/limits.ts'
 import { formatLink, parseLink } from '../../protocol/link.ts'
-import { createSealer } from '../../protocol/seal.ts'
 import { Secret } from '../../protocol/secret.ts'
 import { CreditBudget } from '../../protocol/wire/credit.ts'
+import { BrokenSealer } from '../kit/broken-sealer.ts'
 import { runCli } from '../kit/daemons.ts'
 import { get, ignore, Nodes, patience } from '../kit/nodes.ts'
 import { corruptFiles, hexOf, readTree, storedFiles } from '../kit/stored.ts'
@@ -244,18 +243,9 @@ async function makeDamaged(home: string): Promise<{ link: string; good: Uint8Arr
     log: silentLog,
     signal: patience(),
   })
-  const honest = createSealer(nodePrimitives, randomScope(new Uint8Array(randomBytes(32))))
-  let sealed = 0
   const writer = new ShareWriter({
     primitives: nodePrimitives,
-    sealer: {
-      sealRoot: (plain) => honest.sealRoot(plain),
-      async seal(kind, plaintext) {
-        const { key, block } = await honest.seal(kind, plaintext)
-        if (kind === 'data' && sealed++ === 0) block[block.length - 1]! ^= 1
-        return { key, block, digest: await nodePrimitives.sha256(block) }
-      },
-    },
+    sealer: new BrokenSealer(),
     put: async (digest, bytes) => void (await store.put(digest, bytes, patience())),
     concurrency: 1,
   })

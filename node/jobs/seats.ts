@@ -1,6 +1,16 @@
-/** Which streams have a seat at a share: of two between the same two peers one stays, and some seats are for those whom we dialled. */
+/** Seats at a share: of two streams between the same two peers one stays, and some seats are for those whom we dial. */
 import { CONTACTS, SWARM } from '../../protocol/limits.ts'
-import type { PeerLink } from '../network/peer-link.ts'
+import type { CloseReason, PeerLink } from '../network/peer-link.ts'
+import type { Dialling } from './dialling.ts'
+import type { LiveShare } from './live-share.ts'
+
+/** What a link that was taken works with. */
+export interface Seat {
+  live: LiveShare
+  contacts: Dialling | null
+  /** Until the link has ended. */
+  running: Promise<CloseReason>
+}
 
 /** Who opens a second one has lost the first, unless both were opened at the same time: then bytes have come over it just now. */
 const SILENT_MS = 3_000
