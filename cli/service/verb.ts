@@ -46,7 +46,7 @@ async function install(call: ServiceCall, globals: Globals, machine: ServiceMach
 }
 
 /** The node that answers for a home, in words; null when none does. */
-async function holderOf(home: string): Promise<string | null> {
+export async function holderOf(home: string): Promise<string | null> {
   try {
     const api = await connectControl(socketPathFor(home))
     return api === null ? null : `process ${(await api.status(AbortSignal.timeout(WAITS.stopMs))).pid}`

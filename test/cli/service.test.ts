@@ -1,11 +1,16 @@
 import { spawnSync } from 'node:child_process'
 import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises'
+import { createServer } from 'node:http'
 import { join } from 'node:path'
-import { describe, expect, it } from 'vitest'
+import { describe, expect, it, onTestFinished } from 'vitest'
 import { parseArguments } from '../../cli/program.ts'
 import { installService, type ServiceMachine, serviceStatus, uninstallService } from '../../cli/service/service.ts'
 import { launchdAgent, systemdUnit } from '../../cli/service/unit-files.ts'
-import { optionsOf } from '../../cli/service/verb.ts'
+import { holderOf, optionsOf } from '../../cli/service/verb.ts'
+import { socketPathFor } from '../../node/control/client.ts'
+import { serveControl } from '../../node/control/server.ts'
+import { silentLog } from '../../node/log.ts'
+import { fakeApi } from './fake-api.ts'
 import { makeHome } from './home.ts'
 
 const STRANGE = '/srv/my files/100%h $HOME "x" \\n; y'
@@ -180,6 +185,19 @@ describe('shoal service', () => {
     // The daemon reads them as they were given here.
     const again = parseArguments(words.slice(2))
     expect('call' in again && { ...again.globals, home: null }).toEqual(parsed.globals)
+  })
+
+  it('sees which node answers for a home, also one of another version', async () => {
+    const home = await makeHome()
+    expect(await holderOf(home)).toBeNull()
+    const socketPath = socketPathFor(home)
+    const server = await serveControl({ api: fakeApi(), socketPath, log: silentLog, signal: new AbortController().signal })
+    expect(await holderOf(home)).toMatch(/^process \d+$/)
+    await server.close()
+    const other = createServer((_request, response) => response.writeHead(200, { 'content-type': 'application/json' }).end('{}'))
+    onTestFinished(() => void other.close())
+    await new Promise<void>((resolve) => other.listen(socketPath, resolve))
+    expect(await holderOf(home)).toBe('of another version')
   })
 
   it('does not start beside a node that is no service, and restarts its own', async () => {
