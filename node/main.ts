@@ -17,6 +17,7 @@ import type { Config } from './config.ts'
 import { JobError, type JobEvent, type LimitRow, type ShoalApi, type StatusResult, VERSION } from './control/api.ts'
 import { toJobError } from './control/job-error.ts'
 import { serveControl } from './control/server.ts'
+import { removeStaleSocket } from './control/socket-folder.ts'
 import { CryptoPool } from './crypto/pool.ts'
 import { nodePrimitives } from './crypto/primitives.ts'
 import { Figures } from './figures.ts'
@@ -190,7 +191,7 @@ export async function openNode(config: Config, options: NodeOptions): Promise<Sh
       const http = options.oneShot ? null : await openHttp(config, node.api, log, hit)
       if (http !== null) servers.push(http)
       node.httpPort = http?.port ?? null
-    }
+    } else await removeStaleSocket(node.socketPath) // of a node that was killed
     log.info('the node runs', { version: VERSION, pid: process.pid, network: config.network, addresses: node.addresses() })
     return node
   } catch (error) {

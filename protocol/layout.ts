@@ -18,7 +18,7 @@ import { checkExtentCount, encodePending, isPlaced, type PendingEntry } from './
 import { cutPieces, type Scratch } from './pieces.ts'
 import type { Primitives } from './primitives.ts'
 import { type BlockCounts, encodeRootMap, keyPageCount, type PathPageRef, padme } from './root.ts'
-import { type BlockSealer, ROOT_OVERHEAD_BYTES } from './seal.ts'
+import { type BlockName, type BlockSealer, ROOT_OVERHEAD_BYTES } from './seal.ts'
 import { type Put, SealQueue } from './seal-queue.ts'
 import type { Secret } from './secret.ts'
 
@@ -52,6 +52,7 @@ export class ShareWriter {
   readonly #primitives: Primitives
   readonly #sealer: BlockSealer
   readonly #queue: SealQueue
+  readonly #isMadeOnDemand: boolean
   readonly #table = new KeyTable()
   readonly #fragments: FragmentStream
   readonly #watch = new PathWatch(READER.pathsWatchedBytesMax)
@@ -64,11 +65,13 @@ export class ShareWriter {
   #files = 0
   #sizeBytes = 0
 
-  /** `put` gets every block and tree node, each data block once; it may run up to `concurrency` times at once. */
-  constructor(init: { primitives: Primitives; sealer: BlockSealer; put: Put; concurrency: number }) {
+  /** `put` gets every block and tree node, each data block once; it may run up to `concurrency` times at once. Data blocks and pads that are
+   *  made on demand are named only: it gets none of them. */
+  constructor(init: { primitives: Primitives; sealer: BlockSealer; put: Put; concurrency: number; isMadeOnDemand?: boolean }) {
     this.#primitives = init.primitives
     this.#sealer = init.sealer
     this.#queue = new SealQueue(init.sealer, init.put, init.concurrency)
+    this.#isMadeOnDemand = init.isMadeOnDemand ?? false
     this.#fragments = new FragmentStream((block, piece) =>
       this.#addBlock(piece, (position) => {
         block.position = position
@@ -149,12 +152,17 @@ export class ShareWriter {
 
   // Seals a data block; a block that the share has already is not put again.
   async #addBlock(piece: Uint8Array, place: (position: number) => void): Promise<void> {
-    await this.#queue.seal('data', piece, ({ key, digest }) => {
+    await this.#sealOrName('data', piece, ({ key, digest }) => {
       const known = this.#table.find(key)
       place(known >= 0 ? known : this.#table.add(key, digest))
       if (this.#table.count > FORMAT.blocksMax) throw new InputError('TOO_LARGE', `more than ${FORMAT.blocksMax} blocks`)
       return known < 0
     })
+  }
+
+  async #sealOrName(kind: 'data' | 'pad', plaintext: Uint8Array, settle: (sealed: BlockName) => boolean): Promise<void> {
+    if (this.#isMadeOnDemand) await this.#queue.name(kind, plaintext, settle)
+    else await this.#queue.seal(kind, plaintext, settle)
   }
 
   async #flushEntries(): Promise<void> {
@@ -286,7 +294,7 @@ export class ShareWriter {
     for (let pad = 0; pad < count; pad++) {
       const plaintext = new Uint8Array(FORMAT.pieceBytes)
       writeU64(plaintext, 0, pad)
-      await this.#queue.seal('pad', plaintext, ({ digest }) => {
+      await this.#sealOrName('pad', plaintext, ({ digest }) => {
         digests[pad] = digest
         return true
       })

@@ -13,7 +13,9 @@ export interface Primitives {
   hkdf(secret: Uint8Array, info: Uint8Array, lengthBytes: number): MaybePromise<Uint8Array>
   /** AES-256-GCM with a 12-byte nonce; returns ciphertext || 16-byte tag. */
   gcmSeal(key: Uint8Array, nonce: Uint8Array, aad: Uint8Array, plaintext: Uint8Array): MaybePromise<Uint8Array>
-  /** The reverse; null when the tag is wrong or `sealed` is shorter than a tag. Tags of any length but 16 must be refused. */
+  /** SHA-256 of what `gcmSeal` returns for the same arguments, for whoever wants no more of it. */
+  gcmSealDigest(key: Uint8Array, nonce: Uint8Array, aad: Uint8Array, plaintext: Uint8Array): MaybePromise<Uint8Array>
+  /** The reverse of `gcmSeal`; null when the tag is wrong or `sealed` is shorter than a tag. Tags of any length but 16 must be refused. */
   gcmOpen(key: Uint8Array, nonce: Uint8Array, aad: Uint8Array, sealed: Uint8Array): MaybePromise<Uint8Array | null>
 }
 

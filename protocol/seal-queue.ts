@@ -5,15 +5,15 @@
  * queue keeps throwing it.
  */
 import type { Kind } from './keys.ts'
-import type { BlockSealer, SealedBlock } from './seal.ts'
+import type { BlockName, BlockSealer, SealedBlock } from './seal.ts'
 
 /** Stores a block or a node of the tree; may run up to `concurrency` at once. `bytes` is taken. */
 export type Put = (digest: Uint8Array, bytes: Uint8Array, kind: Kind | 'node') => Promise<void>
 
 interface Waiting {
   kind: Kind
-  sealed: Promise<SealedBlock> | null
-  settle: (sealed: SealedBlock) => boolean
+  sealed: Promise<SealedBlock | BlockName> | null
+  settle: (sealed: BlockName) => boolean
 }
 
 export class SealQueue {
@@ -31,9 +31,18 @@ export class SealQueue {
   }
 
   /** Seals `plaintext` (taken). When its turn comes, `settle` says whether the block is to be put. */
-  async seal(kind: Kind, plaintext: Uint8Array, settle: (sealed: SealedBlock) => boolean): Promise<void> {
+  async seal(kind: Kind, plaintext: Uint8Array, settle: (sealed: BlockName) => boolean): Promise<void> {
+    await this.#add(kind, settle, () => this.#sealer.seal(kind, plaintext))
+  }
+
+  /** The same for a block that nobody wants: it is named and not put, whatever `settle` says. */
+  async name(kind: Kind, plaintext: Uint8Array, settle: (named: BlockName) => boolean): Promise<void> {
+    await this.#add(kind, settle, () => this.#sealer.name(kind, plaintext))
+  }
+
+  async #add(kind: Kind, settle: Waiting['settle'], seal: () => Promise<SealedBlock | BlockName>): Promise<void> {
     await this.#makeRoom()
-    const sealed = this.#sealer.seal(kind, plaintext)
+    const sealed = seal()
     // The rejection is seen when its turn comes; until then it must not count as unhandled.
     sealed.catch(() => {})
     this.#waiting.push({ kind, sealed, settle })
@@ -82,8 +91,8 @@ export class SealQueue {
     const { kind, sealed, settle } = this.#waiting.shift()!
     try {
       const block = await sealed
-      if (block === null) settle(NOTHING)
-      else if (settle(block)) await this.put(block.digest, block.block, kind)
+      const isWanted = settle(block ?? NOTHING)
+      if (block !== null && isWanted && 'block' in block) await this.put(block.digest, block.block, kind)
     } catch (error) {
       this.#failure ??= { error }
     }
@@ -95,4 +104,4 @@ export class SealQueue {
   }
 }
 
-const NOTHING: SealedBlock = { key: new Uint8Array(0), digest: new Uint8Array(0), block: new Uint8Array(0) }
+const NOTHING: BlockName = { key: new Uint8Array(0), digest: new Uint8Array(0) }

@@ -12,12 +12,16 @@ import { FORMAT } from './limits.ts'
 import type { MaybePromise, Primitives } from './primitives.ts'
 import { Secret } from './secret.ts'
 
-/** A sealed data, key, path or pad block. */
-export interface SealedBlock {
+/** What is known of a data, key, path or pad block without having it. */
+export interface BlockName {
   /** 32 bytes: opens the block. */
   key: Uint8Array
   /** SHA-256 of the block, 32 bytes. */
   digest: Uint8Array
+}
+
+/** A sealed data, key, path or pad block. */
+export interface SealedBlock extends BlockName {
   block: Uint8Array
 }
 
@@ -25,6 +29,8 @@ export interface SealedBlock {
 export interface BlockSealer {
   /** `plaintext` is taken. */
   seal(kind: Kind, plaintext: Uint8Array): Promise<SealedBlock>
+  /** What `seal` would give, without the block. `plaintext` is taken. */
+  name(kind: Kind, plaintext: Uint8Array): Promise<BlockName>
   /** Seals a root: its key is the read key of the share. `rootPlain` is taken. */
   sealRoot(rootPlain: Uint8Array): Promise<{ readKey: Secret; digest: Uint8Array; block: Uint8Array }>
 }
@@ -66,6 +72,10 @@ export function createSealer(p: Primitives, scope: Secret): BlockSealer {
       const block = await p.gcmSeal(key, NONCE, kindLabel(kind), plaintext)
       return { key, digest: await hashBlock(p, block), block }
     },
+    async name(kind, plaintext) {
+      const key = await keyFor(kind, plaintext)
+      return { key, digest: await p.gcmSealDigest(key, NONCE, kindLabel(kind), plaintext) }
+    },
     async sealRoot(rootPlain) {
       const readKey = await keyFor('root', rootPlain)
       const block = await sealRootPlain(p, readKey, rootPlain)
@@ -77,26 +87,21 @@ export function createSealer(p: Primitives, scope: Secret): BlockSealer {
 /** A block that is to be made once more, from bytes that may have changed. */
 export interface KnownBlock {
   kind: Kind
-  /** Null for a pad, whose key nobody keeps. */
+  /** Null for a pad, whose key nobody keeps: whoever knows the scope derives it. */
   key: Uint8Array | null
   /** SHA-256 of the sealed block. */
   digest: Uint8Array
 }
 
-/** Seals `plaintext` (borrowed) if that gives exactly the known block, else null. Whoever knows the key that keys of this kind are derived
- *  under gives it, and other bytes are noticed before any is encrypted; without it they are noticed by the digest, and nothing is released. */
+/** Seals `plaintext` (borrowed) if that gives exactly the known block, else null: other bytes are noticed by the digest, and nothing of what
+ *  was made of them is released. For a pad the key is derived under `derivingKey`; null where that is not known. */
 export async function sealAgain(
   p: Primitives,
   known: KnownBlock,
   derivingKey: Uint8Array | null,
   plaintext: Uint8Array,
 ): Promise<Uint8Array | null> {
-  let { key } = known
-  if (derivingKey !== null) {
-    const derived = await p.hmac(derivingKey, plaintext)
-    if (key !== null && !equalBytes(derived, key)) return null
-    key = derived
-  }
+  const key = known.key ?? (derivingKey === null ? null : await p.hmac(derivingKey, plaintext))
   if (key === null) return null
   const block = await p.gcmSeal(key, NONCE, kindLabel(known.kind), plaintext)
   return equalBytes(await hashBlock(p, block), known.digest) ? block : null

@@ -14,6 +14,9 @@ export const nodePrimitives: Primitives = {
     cipher.setAAD(aad)
     return plain(Buffer.concat([cipher.update(plaintext), cipher.final(), cipher.getAuthTag()]))
   },
+  async gcmSealDigest(key, nonce, aad, plaintext) {
+    return nodePrimitives.sha256(await nodePrimitives.gcmSeal(key, nonce, aad, plaintext))
+  },
   gcmOpen(key, nonce, aad, sealed) {
     if (sealed.length < TAG_BYTES) return null
     const decipher = createDecipheriv('aes-256-gcm', key, nonce, { authTagLength: TAG_BYTES })

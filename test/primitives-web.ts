@@ -30,6 +30,9 @@ export const webPrimitives: Primitives = {
     const imported = await subtle.importKey('raw', own(key), 'AES-GCM', false, ['encrypt'])
     return new Uint8Array(await subtle.encrypt(gcm(nonce, aad), imported, own(plaintext)))
   },
+  async gcmSealDigest(key, nonce, aad, plaintext) {
+    return await webPrimitives.sha256(await webPrimitives.gcmSeal(key, nonce, aad, plaintext))
+  },
   async gcmOpen(key, nonce, aad, sealed) {
     if (sealed.length < TAG_BYTES) return null
     const imported = await subtle.importKey('raw', own(key), 'AES-GCM', false, ['decrypt'])

@@ -2,7 +2,9 @@
  * Files under a passphrase, in the format of age (age-encryption.org/v1, recipient "scrypt"), written and read by its TypeScript library:
  * `age --decrypt` opens what is written here. What does not open is told apart: no such file, another passphrase, or damage.
  */
-import { Decrypter, Encrypter } from 'age-encryption'
+
+/** Loaded when it is needed: it takes as long as all the rest of a short command. */
+const age = (): Promise<typeof import('age-encryption')> => import('age-encryption')
 
 /** Why a file does not open. */
 export class AgeError extends Error {
@@ -28,6 +30,7 @@ export const isAge = (file: Uint8Array): boolean => ascii(file.subarray(0, INTRO
 
 /** The file that holds `plain` under `passphrase`. `work` is the base-2 logarithm of scrypt's cost. Holds the thread meanwhile. */
 export async function sealUnder(passphrase: string, plain: Uint8Array, work: number = WORK): Promise<Uint8Array> {
+  const { Encrypter } = await age()
   const encrypter = new Encrypter()
   encrypter.setPassphrase(passphrase)
   encrypter.setScryptWorkFactor(work)
@@ -40,6 +43,7 @@ export async function openUnder(passphrase: string, file: Uint8Array): Promise<U
   if (head === null) throw new AgeError('FORMAT', 'this is not a file under a passphrase, or its beginning is damaged')
   const work = Number(head[1])
   if (work > WORK_MAX) throw new AgeError('FORMAT', `the file asks for scrypt work 2^${work}, limit 2^${WORK_MAX}`)
+  const { Decrypter } = await age()
   const decrypter = new Decrypter()
   decrypter.addPassphrase(passphrase)
   try {

@@ -13,7 +13,15 @@ import { Worker } from 'node:worker_threads'
 import { assert, FORMAT_CODES, type FormatCode, FormatError } from '../../protocol/errors.ts'
 import type { Kind } from '../../protocol/keys.ts'
 import { FORMAT, WORKERS } from '../../protocol/limits.ts'
-import { type BlockOpener, type BlockSealer, createOpener, createSealer, type KnownBlock, type SealedBlock } from '../../protocol/seal.ts'
+import {
+  type BlockName,
+  type BlockOpener,
+  type BlockSealer,
+  createOpener,
+  createSealer,
+  type KnownBlock,
+  type SealedBlock,
+} from '../../protocol/seal.ts'
 import type { Secret } from '../../protocol/secret.ts'
 import { BlockBuffers } from '../block-buffers.ts'
 import { nodePrimitives } from './primitives.ts'
@@ -24,6 +32,7 @@ export type Task =
   | { op: 'hash'; bytes: Uint8Array }
   // `spare` is memory of the size of the answer, for the worker to put it into.
   | { op: 'seal'; scopeId: number; kind: Kind; plaintext: Uint8Array; spare: Uint8Array | null }
+  | { op: 'name'; scopeId: number; kind: Kind; plaintext: Uint8Array }
   | { op: 'openChecked'; kind: Kind; key: Uint8Array; digest: Uint8Array; block: Uint8Array; spare: Uint8Array | null }
   | { op: 'reseal'; known: KnownBlock; derivingKey: Uint8Array | null; plaintext: Uint8Array; spare: Uint8Array | null }
   | { op: 'open'; kind: Kind; key: Uint8Array; block: Uint8Array; spare: Uint8Array | null }
@@ -134,6 +143,7 @@ export class CryptoPool {
       await Promise.all(this.#everyone.map((member) => this.#post(member, { op: 'scope', scopeId, secret: scope.reveal() }, [])))
       return await job({
         seal: (kind, plaintext) => this.#seal(scopeId, kind, plaintext),
+        name: (kind, plaintext) => this.#name(scopeId, kind, plaintext),
         sealRoot: (rootPlain) => local.sealRoot(rootPlain),
       })
     } finally {
@@ -145,13 +155,25 @@ export class CryptoPool {
   }
 
   async #seal(scopeId: number, kind: Kind, plaintext: Uint8Array): Promise<SealedBlock> {
-    const isBehind = [...this.#members, ...this.#extra].every(({ waiting }) => waiting.size >= TASKS_BEHIND)
-    if (isBehind && this.workerCount < this.#sealingWorkers) this.#extra.push(this.#spawnWithScopes())
+    this.#helpIfBehind()
     const spare = this.buffers.take(plaintext.byteLength + FORMAT.tagBytes)
     const answer = await this.#run({ op: 'seal', scopeId, kind, plaintext, spare }, [plaintext, spare])
     const { plaintext: done, ...sealed } = answer as SealedBlock & { plaintext: Uint8Array } // the worker's answer to 'seal'
     this.buffers.give(done)
     return sealed
+  }
+
+  async #name(scopeId: number, kind: Kind, plaintext: Uint8Array): Promise<BlockName> {
+    this.#helpIfBehind()
+    const answer = await this.#run({ op: 'name', scopeId, kind, plaintext }, [plaintext])
+    const { plaintext: done, ...named } = answer as BlockName & { plaintext: Uint8Array } // the worker's answer to 'name'
+    this.buffers.give(done)
+    return named
+  }
+
+  #helpIfBehind(): void {
+    const isBehind = [...this.#members, ...this.#extra].every(({ waiting }) => waiting.size >= TASKS_BEHIND)
+    if (isBehind && this.workerCount < this.#sealingWorkers) this.#extra.push(this.#spawnWithScopes())
   }
 
   async close(): Promise<void> {
@@ -279,13 +301,14 @@ export class CryptoPool {
 /** The bytes that a task is about. */
 function bytesOf(task: Task): Uint8Array | null {
   if (task.op === 'hash') return task.bytes
-  if (task.op === 'seal' || task.op === 'reseal') return task.plaintext
+  if (task.op === 'seal' || task.op === 'name' || task.op === 'reseal') return task.plaintext
   return task.op === 'open' || task.op === 'openChecked' ? task.block : null
 }
 
 /** The same task with its bytes in other memory; the memory for its answer went with the first worker. */
 function withBytes(task: Task, bytes: Uint8Array): Task {
   if (task.op === 'hash') return { ...task, bytes }
+  if (task.op === 'name') return { ...task, plaintext: bytes }
   if (task.op === 'seal' || task.op === 'reseal') return { ...task, plaintext: bytes, spare: null }
   return task.op === 'open' || task.op === 'openChecked' ? { ...task, block: bytes, spare: null } : task
 }

@@ -3,7 +3,7 @@
  *
  * Block-sized work (hashing, sealing, opening 1 MiB) belongs to pool.ts, so that the event loop stays free.
  */
-import { createCipheriv, createDecipheriv, createHmac, hash, hkdfSync } from 'node:crypto'
+import { createCipheriv, createDecipheriv, createHash, createHmac, hash, hkdfSync } from 'node:crypto'
 import type { Primitives } from '../../protocol/primitives.ts'
 
 const TAG_BYTES = 16
@@ -29,6 +29,14 @@ export function createPrimitives(allocate: (sizeBytes: number) => Uint8Array): P
       cipher.final()
       sealed.set(cipher.getAuthTag(), plaintext.byteLength)
       return sealed
+    },
+    gcmSealDigest(key, nonce, aad, plaintext) {
+      const cipher = createCipheriv('aes-256-gcm', key, nonce, { authTagLength: TAG_BYTES })
+      cipher.setAAD(aad)
+      const sealed = createHash('sha256')
+      inSlices(plaintext, (slice) => sealed.update(cipher.update(slice)))
+      cipher.final()
+      return plain(sealed.update(cipher.getAuthTag()).digest())
     },
     gcmOpen(key, nonce, aad, sealed) {
       if (sealed.byteLength < TAG_BYTES) return null

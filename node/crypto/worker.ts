@@ -41,6 +41,10 @@ async function run(task: Task): Promise<{ answer: unknown; give: Uint8Array[] }>
       const sealed = await sealerOf(task.scopeId).seal(task.kind, task.plaintext)
       return { answer: { ...sealed, plaintext: task.plaintext }, give: [sealed.block, task.plaintext] }
     }
+    case 'name': {
+      const named = await sealerOf(task.scopeId).name(task.kind, task.plaintext)
+      return { answer: { ...named, plaintext: task.plaintext }, give: [task.plaintext] }
+    }
     case 'openChecked': {
       if (task.spare !== null) buffers.give(task.spare)
       const isRight = equalBytes(await primitives.sha256(task.block), task.digest)

@@ -1,8 +1,8 @@
 /**
  * The leaves of one kept share that are made from the user's files, and, where the share is our own, its pads.
  *
- * Joins the source (which files hold what), the index (the keys), the tree (the names) and the crypto pool. An owner derives the key anew
- * from the bytes and compares before anything is encrypted; a reader, who cannot, is held to the name of the sealed block.
+ * Joins the source (which files hold what), the index (the keys), the tree (the names) and the crypto pool. What is sealed goes out only if it
+ * is the block that the tree names: other bytes are noticed by that, whoever seals them.
  */
 import { readU32, writeU64 } from '../../protocol/bytes.ts'
 import { leafBytes, type ShareDag } from '../../protocol/dag.ts'
@@ -88,19 +88,12 @@ export class ShareLeaves implements LeafSource {
   onChange: (runs: [first: number, count: number][]) => void = () => {}
   readonly #init: ShareLeavesInit
   readonly #reader: ShareReader
-  readonly #dataKey: Uint8Array | null
   readonly #padKey: Uint8Array | null
 
-  private constructor(
-    init: ShareLeavesInit,
-    reader: ShareReader,
-    uses: UseTable[],
-    keys: { data: Uint8Array | null; pad: Uint8Array | null },
-  ) {
+  private constructor(init: ShareLeavesInit, reader: ShareReader, uses: UseTable[], padKey: Uint8Array | null) {
     this.#init = init
     this.#reader = reader
-    this.#dataKey = keys.data
-    this.#padKey = keys.pad
+    this.#padKey = padKey
     const { buffers } = init.pool
     this.source = new ShareSource({
       trees: init.trees.map((files, i) => ({ files, uses: uses[i]! })),
@@ -125,9 +118,7 @@ export class ShareLeaves implements LeafSource {
       for (let file = 0; file < tree.files; file++) if (!isUsed(table, file, reader.dataBlocks)) tree.setState(file, null)
       uses.push(table)
     }
-    const derive = async (kind: 'data' | 'pad'): Promise<Uint8Array | null> =>
-      init.scope === null ? null : await kindKey(nodePrimitives, init.scope, kind)
-    return new ShareLeaves(init, reader, uses, { data: await derive('data'), pad: await derive('pad') })
+    return new ShareLeaves(init, reader, uses, init.scope === null ? null : await kindKey(nodePrimitives, init.scope, 'pad'))
   }
 
   /** What is to be kept of it on disk. */
@@ -165,7 +156,7 @@ export class ShareLeaves implements LeafSource {
     const digest = this.#init.dag.digestOf(0, position)
     if (digest === null) return { block: null, piece }
     const key = await this.#reader.keyOf(position)
-    return await this.#init.pool.resealTaken({ kind: 'data', key, digest }, this.#dataKey, piece)
+    return await this.#init.pool.resealTaken({ kind: 'data', key, digest }, null, piece)
   }
 }
 

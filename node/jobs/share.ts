@@ -2,7 +2,7 @@
  * `share`: walks the named paths, seals them in one pass, and answers with a link once every block and the record are synced.
  *
  * Sharing the same path again gives the same link and finds most blocks stored already; nothing is announced before the record is saved.
- * In place, only the index is stored: the data is sealed to learn its names, thrown away, and sealed again when somebody asks.
+ * In place, only the index is stored: the data is named, and sealed when somebody asks.
  */
 import { randomBytes } from 'node:crypto'
 import { pipe } from 'it-pipe'
@@ -74,11 +74,11 @@ async function writeShare(
     const writer = new ShareWriter({
       primitives: nodePrimitives,
       sealer,
-      put: async (digest, bytes, kind) => {
-        const isMadeOnDemand = inPlace && (kind === 'data' || kind === 'pad')
-        if (!isMadeOnDemand) pins.add(digest)
-        const isStored = !isMadeOnDemand && (await env.blocks.put(digest, bytes, signal))
-        if (isMadeOnDemand || isStored) tally.newBlocks++
+      isMadeOnDemand: inPlace,
+      put: async (digest, bytes) => {
+        pins.add(digest)
+        const isStored = await env.blocks.put(digest, bytes, signal)
+        if (isStored) tally.newBlocks++
         else tally.reusedBlocks++
         const sizeBytes = bytes.byteLength
         env.pool.buffers.give(bytes)
@@ -102,6 +102,7 @@ async function writeShare(
     onEvent({ type: 'progress', phase: 'sync', doneBytes: tally.doneBytes, totalBytes: tree.sizeBytes })
     return await writer.finish()
   })
+  if (inPlace) tally.newBlocks += written.counts.data + written.counts.pads
   // A share without data blocks lies whole in its root.
   const record = { ...recordOf(written, scope, tree), inPlace: inPlace && written.counts.data > 0 }
   const paths = files.map(({ path }) => path)

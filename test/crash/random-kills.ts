@@ -13,6 +13,7 @@ import type { Stage } from './stage.ts'
 import { Tally } from './tally.ts'
 
 const LOOK_EVERY = 25
+const TELL_EVERY = 100
 /** As many of the last runs of each kind. */
 const LEARN_FROM = 8
 /** Some runs end before they are killed. */
@@ -89,6 +90,7 @@ export async function killAtRandom(stage: Stage, count: number, seed: number): P
     }
     if (killed.signal !== 'SIGKILL' && killed.said.at(-1)?.said !== 'stopped') tally.fault(`ended by itself: ${killed.stderr}`)
     stage.drop(out)
+    if (i % TELL_EVERY === 0) process.stderr.write(`${tally.killed} of ${count} killed, ${tally.faults.length} faults so far\n`)
     if (i % LOOK_EVERY === 0 || tally.killed === count) await look(stage, home, promised, tally)
   }
   return tally

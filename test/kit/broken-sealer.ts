@@ -11,6 +11,8 @@ export class BrokenSealer implements BlockSealer {
 
   sealRoot: BlockSealer['sealRoot'] = (plain) => this.#honest.sealRoot(plain)
 
+  name: BlockSealer['name'] = (kind, plaintext) => this.seal(kind, plaintext)
+
   seal: BlockSealer['seal'] = async (kind, plaintext) => {
     const { key, block } = await this.#honest.seal(kind, plaintext)
     if (kind === 'data' && this.broken === null) {

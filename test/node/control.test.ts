@@ -1,13 +1,17 @@
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
 import { chmod, mkdir, stat, symlink, writeFile } from 'node:fs/promises'
 import { createServer as createHttpServer, request } from 'node:http'
 import { connect, createServer } from 'node:net'
 import { join } from 'node:path'
 import { describe, expect, it, onTestFinished } from 'vitest'
+import { loadConfig } from '../../node/config.ts'
 import { JobError, JUST_SHOW, type ShoalApi, VERSION } from '../../node/control/api.ts'
 import { connectControl } from '../../node/control/client.ts'
 import { ROUTES, VERSION_HEADER } from '../../node/control/routes.ts'
 import { type ControlServer, serveControl } from '../../node/control/server.ts'
 import { createLog, silentLog } from '../../node/log.ts'
+import { openNode } from '../../node/main.ts'
 import { EXIT, FormatError } from '../../protocol/errors.ts'
 import { CONTROL } from '../../protocol/limits.ts'
 import { CID, fakeApi, LINK } from '../cli/fake-api.ts'
@@ -73,6 +77,12 @@ function endlessJob() {
     }
   }
   return { get, began: began.promise, ended: ended.promise }
+}
+
+/** What a node that was killed leaves: a socket file that nobody answers on. */
+async function leaveSocket(path: string): Promise<void> {
+  const script = `require('net').createServer().listen(${JSON.stringify(path)}, () => process.kill(process.pid, 'SIGKILL'))`
+  await once(spawn(process.execPath, ['-e', script]), 'exit')
 }
 
 describe('the control socket', () => {
@@ -329,6 +339,18 @@ describe('the door of the control socket', () => {
     expect(await failureOf(connectControl(socketPath))).toMatchObject({ code: 'INSECURE' })
   })
 
+  it('of a node that was killed goes with the next one, also when that only looks into its home', async () => {
+    const home = join(await makeHome(), 'home')
+    const config = await loadConfig({ home, overrides: { network: 'control-test', mdns: false, listen: ['/ip4/127.0.0.1/tcp/0'] } })
+    await mkdir(home, { mode: 0o700 })
+    const stale = join(home, 'control.sock')
+    await leaveSocket(stale)
+    expect((await stat(stale)).isSocket()).toBe(true)
+    const node = await openNode(config, { oneShot: true, offline: true, log: silentLog })
+    onTestFinished(() => node.stop())
+    await expect(stat(stale)).rejects.toMatchObject({ code: 'ENOENT' })
+  })
+
   it('replaces a socket file that nobody answers on, and no other', async () => {
     const { socketPath } = await serve()
     const second = serveControl({ api: fakeApi(), socketPath, log: silentLog, signal: never })
@@ -336,12 +358,7 @@ describe('the door of the control socket', () => {
     expect(await connectControl(socketPath)).not.toBeNull()
 
     const stale = join(await makeHome(), 'control.sock')
-    const { promise, resolve } = Promise.withResolvers<void>()
-    // A socket file outlives a process that is killed: bind one elsewhere in a process that ends at once.
-    const { spawn } = await import('node:child_process')
-    const script = `require('net').createServer().listen(${JSON.stringify(stale)}, () => process.kill(process.pid, 'SIGKILL'))`
-    spawn(process.execPath, ['-e', script]).once('exit', () => resolve())
-    await promise
+    await leaveSocket(stale)
     expect((await stat(stale)).isSocket()).toBe(true)
     expect(await connectControl(stale)).toBeNull()
     const server = await serveControl({ api: fakeApi(), socketPath: stale, log: silentLog, signal: never })

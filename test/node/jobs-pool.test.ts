@@ -51,6 +51,8 @@ describe('the crypto pool', () => {
     const expected = await createSealer(nodePrimitives, scope).seal('data', plaintext.slice())
     const sealed = await pool.withSealer(scope, (sealer) => sealer.seal('data', plaintext.slice()))
     expect(sealed).toEqual(expected)
+    const named = await pool.withSealer(scope, (sealer) => sealer.name('data', plaintext.slice()))
+    expect(named).toEqual({ key: expected.key, digest: expected.digest })
     const opened = await pool.openTaken('data', sealed.key, sealed.block)
     expect(Buffer.compare(opened.piece, plaintext)).toBe(0)
     opened.block[5]! ^= 1

@@ -1,5 +1,6 @@
 /** Edge cases of AES-256-GCM that a careless use of a library would let pass. */
 import { describe, expect, it } from 'vitest'
+import { nodePrimitives as daemonPrimitives } from '../../node/crypto/primitives.ts'
 import { concat } from '../../protocol/bytes.ts'
 import { nodePrimitives } from '../primitives-node.ts'
 import { webPrimitives } from '../primitives-web.ts'
@@ -10,16 +11,18 @@ const AAD = Uint8Array.of(1, 2, 3)
 
 describe.each([
   ['node:crypto', nodePrimitives],
+  ['the primitives of the node', daemonPrimitives],
   ['WebCrypto', webPrimitives],
 ])('AES-256-GCM with %s', (_name, p) => {
   const open = (sealed: Uint8Array, aad = AAD) => p.gcmOpen(KEY, NONCE, aad, sealed)
 
   it('opens what it sealed, the empty text included', async () => {
-    for (const length of [0, 1, 15, 16, 17, 1000]) {
+    for (const length of [0, 1, 15, 16, 17, 1000, 200_000]) {
       const plaintext = new Uint8Array(length).fill(7)
       const sealed = await p.gcmSeal(KEY, NONCE, AAD, plaintext)
       expect(sealed.length).toBe(length + 16)
       expect(await open(sealed)).toEqual(plaintext)
+      expect(await p.gcmSealDigest(KEY, NONCE, AAD, plaintext)).toEqual(await p.sha256(sealed))
     }
   })
 

@@ -2,10 +2,11 @@
 import { describe, expect, it } from 'vitest'
 import { toHex, writeU32 } from '../../protocol/bytes.ts'
 import { ShareDag } from '../../protocol/dag.ts'
-import { ShareWriter } from '../../protocol/layout.ts'
+import { ShareWriter, type WrittenShare } from '../../protocol/layout.ts'
 import { FORMAT } from '../../protocol/limits.ts'
 import { ShareReader } from '../../protocol/reader.ts'
 import { type BlockSealer, createOpener, createSealer } from '../../protocol/seal.ts'
+import type { Put } from '../../protocol/seal-queue.ts'
 import { Secret } from '../../protocol/secret.ts'
 import { nodePrimitives as p } from '../primitives-node.ts'
 import { MemoryBlocks, openShare, readAll, writeShare } from './memory-share.ts'
@@ -22,6 +23,7 @@ const quickSealer: BlockSealer = {
     const key = await p.sha256(plaintext.subarray(0, 16))
     return { key, digest: await p.sha256(key), block: new Uint8Array(0) }
   },
+  name: (kind, plaintext) => quickSealer.seal(kind, plaintext),
 }
 
 async function* numbered(count: number, from = 0): AsyncGenerator<Uint8Array> {
@@ -32,11 +34,29 @@ async function* numbered(count: number, from = 0): AsyncGenerator<Uint8Array> {
   }
 }
 
+/** A share of four blocks and a little more, and what was put of it. */
+async function written(isMadeOnDemand: boolean): Promise<{ share: WrittenShare; kinds: string[] }> {
+  const kinds: string[] = []
+  const put: Put = async (_digest, _bytes, kind) => void kinds.push(kind)
+  const writer = new ShareWriter({ primitives: p, sealer: REAL, put, concurrency: 2, isMadeOnDemand })
+  await writer.addFile(plain('', 'a'), numbered(4))
+  return { share: await writer.finish(), kinds: kinds.sort() }
+}
+
 async function* none(): AsyncGenerator<Uint8Array> {}
 
 const plain = (dir: string, name: string) => ({ dir, name, executable: false })
 
 describe('the writer', () => {
+  it('puts no data block and no pad that is made on demand, and writes the same share', async () => {
+    const whole = await written(false)
+    const bare = await written(true)
+    expect(whole.share.counts).toMatchObject({ data: 4, pads: 0 })
+    expect([bare.share.cid.text, bare.share.readKey.reveal()]).toEqual([whole.share.cid.text, whole.share.readKey.reveal()])
+    expect(whole.kinds).toEqual(['data', 'data', 'data', 'data', 'node', 'root'])
+    expect(bare.kinds).toEqual(['node', 'root'])
+  })
+
   it.each([
     [8192, 0],
     [8193, 1],
@@ -80,6 +100,7 @@ describe('the writer', () => {
       most = Math.max(most, sealing, putting)
     }
     const sealer: BlockSealer = {
+      name: REAL.name,
       sealRoot: (plaintext) => REAL.sealRoot(plaintext),
       async seal(kind, plaintext) {
         sealing++
