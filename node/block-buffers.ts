@@ -18,8 +18,13 @@ export class BlockBuffers {
 
   /** An array of exactly `sizeBytes` that covers all of its memory; its content is arbitrary. */
   readonly take = (sizeBytes: number): Uint8Array => {
-    this.#passed(sizeBytes)
+    this.passed(sizeBytes)
     return new Uint8Array(this.#spare.get(sizeBytes)?.pop() ?? Buffer.allocUnsafeSlow(sizeBytes).buffer)
+  }
+
+  /** To be told of as much memory beside this that was used once and is left behind. */
+  passed(sizeBytes: number): void {
+    this.#passed(sizeBytes)
   }
 
   /** Gives memory back; anything that is not whole memory of a block or piece is passed over. */

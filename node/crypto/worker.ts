@@ -42,6 +42,7 @@ async function run(task: Task): Promise<{ answer: unknown; give: Uint8Array[] }>
       return { answer: { ...sealed, plaintext: task.plaintext }, give: [sealed.block, task.plaintext] }
     }
     case 'name': {
+      buffers.passed(task.plaintext.byteLength) // what the cipher leaves of it
       const named = await sealerOf(task.scopeId).name(task.kind, task.plaintext)
       return { answer: { ...named, plaintext: task.plaintext }, give: [task.plaintext] }
     }
