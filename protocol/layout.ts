@@ -123,6 +123,11 @@ export class ShareWriter {
     return await this.#writeRoot(inline, groups)
   }
 
+  /** After an error: waits until no `put` is at work any more, so that what it was putting can be tidied up. Does not throw. */
+  async abandon(): Promise<void> {
+    await this.#queue.quiet()
+  }
+
   #checkOrder(dir: string, name: string): void {
     try {
       checkDir(dir)

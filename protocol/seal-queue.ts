@@ -82,6 +82,11 @@ export class SealQueue {
     this.#throwFailure()
   }
 
+  /** Waits until nothing is being put any more; for after a failure, which it does not throw. */
+  async quiet(): Promise<void> {
+    while (this.#puts.size > 0) await Promise.race(this.#puts)
+  }
+
   async #makeRoom(): Promise<void> {
     this.#throwFailure()
     while (this.#waiting.length >= this.#concurrency) await this.#settleFirst()

@@ -96,11 +96,14 @@ async function writeShare(
         if (isFile(entry)) await writer.addFile(entry, pipe(ahead.next(), counted(tally, tree.sizeBytes, onEvent)))
         else await writer.addEmptyDirectory(entry.dir)
       }
+      onEvent({ type: 'progress', phase: 'sync', doneBytes: tally.doneBytes, totalBytes: tree.sizeBytes })
+      return await writer.finish()
+    } catch (error) {
+      await writer.abandon() // whoever hears of the failure finds nothing half written
+      throw error
     } finally {
       await ahead.close()
     }
-    onEvent({ type: 'progress', phase: 'sync', doneBytes: tally.doneBytes, totalBytes: tree.sizeBytes })
-    return await writer.finish()
   })
   if (inPlace) tally.newBlocks += written.counts.data + written.counts.pads
   // A share without data blocks lies whole in its root.

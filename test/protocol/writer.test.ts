@@ -1,4 +1,5 @@
 /** What the writer promises beside the known answers: bounds, errors, and the index of very large shares. */
+import { setImmediate as nextTurn } from 'node:timers/promises'
 import { describe, expect, it } from 'vitest'
 import { toHex, writeU32 } from '../../protocol/bytes.ts'
 import { ShareDag } from '../../protocol/dag.ts'
@@ -48,6 +49,31 @@ async function* none(): AsyncGenerator<Uint8Array> {}
 const plain = (dir: string, name: string) => ({ dir, name, executable: false })
 
 describe('the writer', () => {
+  it('has nothing at work any more once it was abandoned after a failure', async () => {
+    const full = new Error('the disk is full')
+    const slow = Promise.withResolvers<void>()
+    let puts = 0
+    let isAtWork = false
+    const put: Put = async () => {
+      if (++puts > 1) throw full
+      isAtWork = true
+      await slow.promise
+      isAtWork = false
+    }
+    const writer = new ShareWriter({ primitives: p, sealer: quickSealer, put, concurrency: 2 })
+    await expect(writer.addFile(plain('', 'a'), numbered(20))).rejects.toBe(full)
+    expect(isAtWork).toBe(true)
+    let isQuiet = false
+    const abandoned = writer.abandon().then(() => {
+      isQuiet = true
+    })
+    await nextTurn()
+    expect(isQuiet).toBe(false)
+    slow.resolve()
+    await abandoned
+    expect(isAtWork).toBe(false)
+  })
+
   it('puts no data block and no pad that is made on demand, and writes the same share', async () => {
     const whole = await written(false)
     const bare = await written(true)
