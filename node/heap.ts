@@ -11,9 +11,25 @@ import { WORKERS } from '../protocol/limits.ts'
 
 /** Once, before a node starts; holds for the whole process, its worker threads included. */
 export function tuneHeap(): void {
+  if (AbortSignal.timeout !== plainTimeout) AbortSignal.timeout = plainTimeout
   setFlagsFromString('--heap-growing-percent=200')
   setFlagsFromString('--semi-space-growth-factor=1')
   setFlagsFromString('--expose-gc')
+}
+
+const nativeTimeout = AbortSignal.timeout
+
+/**
+ * In place of AbortSignal.timeout, for our deadlines and those of the libraries alike. Node 24 keeps a signal that was composed of others and of
+ * a timeout for ever when it becomes part of a second composition (nodejs/node issue 54614), which happens to every dial and every request
+ * of the DHT. A timeout that Node does not take for one is not kept.
+ */
+function plainTimeout(delayMs: number): AbortSignal {
+  if (!(delayMs >= 0)) return nativeTimeout.call(AbortSignal, delayMs) // which throws
+  const controller = new AbortController()
+  const expire = (): void => controller.abort(new DOMException('The operation was aborted due to timeout', 'TimeoutError'))
+  setTimeout(expire, delayMs).unref()
+  return controller.signal
 }
 
 /** To be told of every block that passes through this thread; collects the young generation at a steady pace. */

@@ -5,6 +5,7 @@
  */
 import { existsSync, mkdirSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import type { OnEvent, ShareResult, ShoalApi } from '../../node/control/api.ts'
 import { connectControl } from '../../node/control/client.ts'
 import { blockNames, faultsOf, treeOf } from '../crash/oracle.ts'
@@ -14,6 +15,7 @@ import { LAG_MS_MAX, type Row } from './table.ts'
 
 const BLOCKS = 8
 const ACT_MS_MAX = 120_000
+const SETTLE_MS = 2_000
 const ignore = (): void => {}
 
 /** Something that a daemon is asked for. */
@@ -121,10 +123,20 @@ export class Victim {
     return isRight ? null : `a peer is not served: ${run.stdout}${run.stderr}`
   }
 
+  /** What is wrong with the home; a block that came in with the last breath of a get may still be on its way into the store. */
+  async #settled(): Promise<string[]> {
+    const sinceMs = performance.now()
+    for (;;) {
+      const faults = await faultsOf(this.daemon.home, true)
+      if (faults.length === 0 || performance.now() - sinceMs > SETTLE_MS) return faults
+      await sleep(SETTLE_MS / 40)
+    }
+  }
+
   /** Everything that must hold when nothing is under way. */
   async faults(): Promise<string[]> {
     if (!this.isAlive) return ['the daemon is dead']
-    const faults = await faultsOf(this.daemon.home, true)
+    const faults = await this.#settled()
     const { pid, jobs } = await this.api.status(AbortSignal.timeout(ACT_MS_MAX))
     if (pid !== this.pid || jobs !== 0) faults.push(`pid ${pid}, ${jobs} jobs`)
     const { isSound } = await this.api.verify({ cids: [], repair: false, wait: false, peers: [] }, ignore, AbortSignal.timeout(ACT_MS_MAX))

@@ -1,0 +1,46 @@
+/** What a node does for the memory of its process. */
+import { setTimeout as sleep } from 'node:timers/promises'
+import { setFlagsFromString } from 'node:v8'
+import { runInNewContext } from 'node:vm'
+import { describe, expect, it, onTestFinished, vi } from 'vitest'
+import { tuneHeap } from '../../node/heap.ts'
+
+/** The heap is tuned, and AbortSignal as it was afterwards. */
+function tuned(): void {
+  const native = AbortSignal.timeout
+  onTestFinished(() => {
+    AbortSignal.timeout = native
+  })
+  tuneHeap()
+}
+
+/** A deadline as a job gives it to a library, which adds one of its own: nobody holds it. */
+function compose(stopping: AbortSignal): WeakRef<AbortSignal> {
+  const ours = AbortSignal.any([stopping, AbortSignal.timeout(10)])
+  AbortSignal.any([ours, stopping]).throwIfAborted()
+  return new WeakRef(ours)
+}
+
+describe('the memory of a process', () => {
+  it('is not held by deadlines that are over', async () => {
+    tuned()
+    setFlagsFromString('--expose-gc')
+    const collect = runInNewContext('gc') as () => void // with the flag above it is there
+    const stopping = new AbortController()
+    const deadlines = Array.from({ length: 20 }, () => compose(stopping.signal))
+    const held = async (): Promise<number> => {
+      await sleep(20)
+      collect()
+      return deadlines.filter((deadline) => deadline.deref() !== undefined).length
+    }
+    await vi.waitFor(async () => expect(await held()).toBe(0), { timeout: 10_000 })
+  })
+
+  it('has deadlines that end as those of the platform do', async () => {
+    tuned()
+    const signal = AbortSignal.any([new AbortController().signal, AbortSignal.timeout(1)])
+    await new Promise((resolve) => signal.addEventListener('abort', resolve, { once: true }))
+    expect(signal.reason).toMatchObject({ name: 'TimeoutError' })
+    expect(() => AbortSignal.timeout(-1)).toThrow(RangeError)
+  })
+})
