@@ -475,7 +475,7 @@ export const STORAGE = {
   hintsWrittenMs: 5_000,
   /** Kept for the records when the disk is full: some ten thousand changes. Looked after no oftener than so. */
   reserveBytes: 4 * MIB,
-  reserveTriedMs: 10_000,
+  reserveTriedMs: 1_000,
   /** Rows or operations in one message to the records worker. */
   recordBatchMax: 256,
   secretFileBytesMax: 64 * KIB,

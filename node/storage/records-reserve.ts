@@ -20,7 +20,7 @@ export class Reserve {
     this.#isThere = (statSync(path, { throwIfNoEntry: false })?.size ?? 0) >= STORAGE.reserveBytes
   }
 
-  /** Makes it where it is missing and the disk has room for several of them; looks at most every few seconds. */
+  /** Makes it where it is missing and the disk has room for several of them; looks at most once a second. */
   keep(): void {
     const nowMs = performance.now()
     if (this.#isThere || nowMs - this.#triedMs < STORAGE.reserveTriedMs) return
