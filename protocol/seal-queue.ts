@@ -37,7 +37,8 @@ export class SealQueue {
 
   /** The same for a block that nobody wants: it is named and not put, whatever `settle` says. */
   async name(kind: Kind, plaintext: Uint8Array, settle: (named: BlockName) => boolean): Promise<void> {
-    await this.#add(kind, settle, () => this.#sealer.name(kind, plaintext))
+    const unwanted = (named: BlockName): boolean => settle(named) && false
+    await this.#add(kind, unwanted, () => this.#sealer.name(kind, plaintext))
   }
 
   async #add(kind: Kind, settle: Waiting['settle'], seal: () => Promise<SealedBlock | BlockName>): Promise<void> {

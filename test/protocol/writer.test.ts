@@ -36,10 +36,10 @@ async function* numbered(count: number, from = 0): AsyncGenerator<Uint8Array> {
 }
 
 /** A share of four blocks and a little more, and what was put of it. */
-async function written(isMadeOnDemand: boolean): Promise<{ share: WrittenShare; kinds: string[] }> {
+async function written(isMadeOnDemand: boolean, sealer = REAL): Promise<{ share: WrittenShare; kinds: string[] }> {
   const kinds: string[] = []
   const put: Put = async (_digest, _bytes, kind) => void kinds.push(kind)
-  const writer = new ShareWriter({ primitives: p, sealer: REAL, put, concurrency: 2, isMadeOnDemand })
+  const writer = new ShareWriter({ primitives: p, sealer, put, concurrency: 2, isMadeOnDemand })
   await writer.addFile(plain('', 'a'), numbered(4))
   return { share: await writer.finish(), kinds: kinds.sort() }
 }
@@ -81,6 +81,8 @@ describe('the writer', () => {
     expect([bare.share.cid.text, bare.share.readKey.reveal()]).toEqual([whole.share.cid.text, whole.share.readKey.reveal()])
     expect(whole.kinds).toEqual(['data', 'data', 'data', 'data', 'node', 'root'])
     expect(bare.kinds).toEqual(['node', 'root'])
+    const quick = await written(true, quickSealer) // one that makes the block all the same
+    expect(quick.kinds).toEqual(['node', 'root'])
   })
 
   it.each([
