@@ -29,12 +29,15 @@ export class Held {
   nodes = new Bitfield(0)
   readonly #blocks: BlockStore
   readonly #cache: SealedCache
+  readonly #isSought: () => boolean
   readonly #sources = new Set<LeafSource>()
 
-  constructor(cid: ShareCid, blocks: BlockStore, cache: SealedCache) {
+  /** `isSought`: more than one peer may ask for the same block. */
+  constructor(cid: ShareCid, blocks: BlockStore, cache: SealedCache, isSought: () => boolean) {
     this.cid = cid
     this.#blocks = blocks
     this.#cache = cache
+    this.#isSought = isSought
     this.map = new ItemMap(cid.codec, null)
   }
 
@@ -119,9 +122,9 @@ export class Held {
     this.#sources.delete(source)
   }
 
-  /** Keeps a block in memory for peers that will ask for it. */
+  /** Keeps a copy of a block in memory for peers that will ask for it. */
   remember(digest: Uint8Array, bytes: Uint8Array): void {
-    this.#cache.add(digest, bytes.slice())
+    this.#cache.add(digest, bytes)
   }
 
   /** The bytes of a block, borrowed; null when it is not here after all. */
@@ -141,7 +144,7 @@ export class Held {
     const stored = await storedBlock(this.#blocks, digest, signal)
     if (stored !== null) return { bytes: stored, isShared: false }
     if (level !== 0 || this.#sources.size === 0) return null
-    const made = await this.#cache.getOr(digest, async () => {
+    const made = await this.#cache.getOr(digest, this.#isSought(), async () => {
       for (const source of [...this.#sources]) {
         const block = source.has(index) ? await source.block(index, digest, signal) : null
         if (block !== null) return block

@@ -76,7 +76,7 @@ export class LiveShare implements PeerLinkHandlers {
     this.cid = cid
     this.#parts = parts
     this.intake = new BlockIntake(parts.blocks)
-    this.#held = new Held(cid, parts.blocks, parts.cache)
+    this.#held = new Held(cid, parts.blocks, parts.cache, () => this.#claims.size > 1)
     this.#teller = new HaveTeller(this.#claims, this)
     this.lastLinkedAt = this.lastBytesAt = parts.now()
   }

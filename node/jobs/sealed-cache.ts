@@ -1,33 +1,35 @@
 /**
  * Sealed blocks that were made on demand, kept in memory for the next who asks: a block that twenty peers want is sealed once.
  *
- * One for the whole node, the least recently used go first. What is in it is never changed and never given away.
+ * One for the whole node, the least recently used go first. It copies what it keeps into memory of its own, used again and again: a block
+ * kept as it came would be old when it goes, and V8 collects the whole heap for every 50 MiB of those.
  */
 import { toHex } from '../../protocol/bytes.ts'
-import { SOURCES } from '../../protocol/limits.ts'
+import { assert } from '../../protocol/errors.ts'
+import { FORMAT, SOURCES } from '../../protocol/limits.ts'
 
 export class SealedCache {
+  /** By name, the least recently used first: the block, at the beginning of its memory. */
   readonly #blocks = new Map<string, Uint8Array>()
   readonly #making = new Map<string, Promise<Uint8Array | null>>()
-  readonly #bytesMax: number
-  #bytes = 0
+  readonly #blocksMax: number
 
   constructor(bytesMax: number = SOURCES.cacheBytesMax) {
-    this.#bytesMax = bytesMax
+    this.#blocksMax = Math.floor(bytesMax / FORMAT.blockBytes)
   }
 
-  /** Borrowed. */
+  /** A block that is kept, in memory of its own. */
   get(digest: Uint8Array): Uint8Array | null {
     const name = toHex(digest)
     const block = this.#blocks.get(name)
     if (block === undefined) return null
     this.#blocks.delete(name)
     this.#blocks.set(name, block)
-    return block
+    return block.slice()
   }
 
-  /** The block from here, or from `make`, which runs once for all who ask meanwhile. Borrowed. */
-  async getOr(digest: Uint8Array, make: () => Promise<Uint8Array | null>): Promise<Uint8Array | null> {
+  /** The block from here, or from `make`, which runs once for all who ask meanwhile; it is kept if `isKept`. Borrowed. */
+  async getOr(digest: Uint8Array, isKept: boolean, make: () => Promise<Uint8Array | null>): Promise<Uint8Array | null> {
     const known = this.get(digest)
     if (known !== null) return known
     const name = toHex(digest)
@@ -37,20 +39,24 @@ export class SealedCache {
       this.#making.set(name, making)
     }
     const block = await making
-    if (block !== null) this.add(digest, block)
+    if (block !== null && isKept) this.add(digest, block)
     return block
   }
 
-  /** Keeps a block (taken). */
+  /** Keeps a copy of a block. */
   add(digest: Uint8Array, block: Uint8Array): void {
+    assert(block.byteLength <= FORMAT.blockBytes, 'a block is no longer than blocks are')
     const name = toHex(digest)
-    if (this.#blocks.has(name)) return
-    this.#blocks.set(name, block)
-    this.#bytes += block.byteLength
-    for (const [oldest, { byteLength }] of this.#blocks) {
-      if (this.#bytes <= this.#bytesMax) break
-      this.#blocks.delete(oldest)
-      this.#bytes -= byteLength
-    }
+    if (this.#blocks.has(name) || this.#blocksMax === 0) return
+    const room = new Uint8Array(this.#makeRoom(), 0, block.byteLength)
+    room.set(block)
+    this.#blocks.set(name, room)
+  }
+
+  #makeRoom(): ArrayBufferLike {
+    const oldest = this.#blocks.size < this.#blocksMax ? undefined : this.#blocks.entries().next().value
+    if (oldest === undefined) return new ArrayBuffer(FORMAT.blockBytes)
+    this.#blocks.delete(oldest[0])
+    return oldest[1].buffer
   }
 }

@@ -37,6 +37,10 @@ export function peerIn(address: Multiaddr): string | undefined {
   return behind.findLast(({ name }) => name === 'p2p')?.value
 }
 
+/** Whether a connection goes through a relay. */
+export const isRelayed = ({ limits, remoteAddr }: { limits?: object | null | undefined; remoteAddr: Multiaddr }): boolean =>
+  (limits !== undefined && limits !== null) || endpointOf(remoteAddr)?.isRelayed === true
+
 /** Public, private (also link-local, shared, multicast, reserved and translated ranges: nothing to dial from afar) or loopback. */
 export function classifyHost(endpoint: Pick<Endpoint, 'kind' | 'host'>): AddressClass {
   if (endpoint.kind === 'dns') return endpoint.host === 'localhost' || endpoint.host.endsWith('.local') ? 'private' : 'public'

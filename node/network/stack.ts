@@ -11,7 +11,7 @@ import type { Datastore } from 'interface-datastore'
 import { type Hit, NO_HIT } from '../../protocol/limit-table.ts'
 import { LIVENESS, NETWORK, WAITS, WIRE } from '../../protocol/limits.ts'
 import type { Log } from '../log.ts'
-import { endpointOf, peerIn } from './addresses.ts'
+import { endpointOf, isRelayed, peerIn } from './addresses.ts'
 import { ConnectionLimits } from './connection-limits.ts'
 import { DhtSet, type FoundPeer, type Provided } from './dht.ts'
 import { DialBudget } from './dial-budget.ts'
@@ -31,6 +31,7 @@ import { dialableAddresses, mayPass } from './passing-on.ts'
 import { type NetworkPlan, networkPlan } from './plan.ts'
 import { Reachability, type ReachStatus } from './reach/reachability.ts'
 import type { Remote } from './remote.ts'
+import { Twins } from './twins.ts'
 
 export { type FoundPeer, type Provided, phaseOf, placeOf } from './dht.ts'
 export type { ReachStatus } from './reach/reachability.ts'
@@ -59,6 +60,8 @@ export interface StackOptions {
   dialFrom?: string
   /** Never a server of any DHT (tests). */
   isDhtClient?: boolean
+  /** Between two looks for connections that are spare (tests). */
+  twinsLookMs?: number
   /** Called when somebody runs into a limit. */
   hit?: Hit
 }
@@ -153,6 +156,7 @@ export async function createStack(options: StackOptions): Promise<Stack> {
     if (isOurs && endpointOf(detail.remoteAddr)?.isRelayed !== true)
       known.remember(detail.remotePeer.toString(), detail.remoteAddr.toString())
   })
+  const twins = new Twins({ node, isTied: (peer) => reach.isTied(peer), everyMs: options.twinsLookMs })
   const neighbours = options.mdns ? new Neighbours({ node, log, now }) : null
   try {
     await node.start()
@@ -172,7 +176,7 @@ export async function createStack(options: StackOptions): Promise<Stack> {
     setImmediate(() => reach.moved()) // when the connections are closed
   })
   hosts.start()
-  return new NodeStack({ node, limits, plan, dhts, budget, gater, known, own, hosts, neighbours, entrances, reach, log })
+  return new NodeStack({ node, limits, plan, dhts, budget, gater, known, own, hosts, neighbours, twins, entrances, reach, log })
 }
 
 function planOf({ network, bootstrap, ipfsDht, isDhtClient = false }: StackOptions): NetworkPlan {
@@ -192,6 +196,7 @@ interface Parts {
   hosts: OwnHosts
   /** Null without mDNS. */
   neighbours: Neighbours | null
+  twins: Twins
   entrances: Multiaddr[]
   reach: Reachability
   log: Log
@@ -377,6 +382,7 @@ class NodeStack implements Stack {
     const { node, known, reach, log } = this.#parts
     this.#stopping.abort(new NetworkError('CLOSED', 'the network is stopping'))
     this.#parts.neighbours?.stop()
+    this.#parts.twins.stop()
     this.#parts.own.stop()
     this.#parts.hosts.stop()
     const late = Promise.withResolvers<void>()
@@ -393,11 +399,10 @@ class NodeStack implements Stack {
   }
 
   async #connect(target: SwarmTarget, deadline: AbortSignal): Promise<Connection> {
-    const { node, budget } = this.#parts
+    const { node, budget, twins } = this.#parts
     const peerId = parsePeerId(target.peerId)
     const open = node.getConnections(peerId).filter(({ status }) => status === 'open')
-    // The newest: who opened another one has lost the others, though we may not have heard of it.
-    const direct = open.findLast((connection) => !isRelayed(connection))
+    const direct = twins.best(open.filter((connection) => !isRelayed(connection)))
     if (direct !== undefined) return direct
     const addresses = target.addresses.slice(0, WIRE.addressesPerPeerMax).flatMap((text) => parseQuietly(text, target.peerId))
     if (addresses.length === 0) throw new NetworkError('BAD_ADDRESS', 'no address of this peer can be used')
@@ -444,9 +449,6 @@ const remoteOf = (connection: Connection, direction: Remote['direction']): Remot
   isRelayed: isRelayed(connection),
   direction,
 })
-
-const isRelayed = ({ limits, remoteAddr }: Connection): boolean =>
-  (limits !== undefined && limits !== null) || endpointOf(remoteAddr)?.isRelayed === true
 
 function parseAddress(text: string): Multiaddr {
   try {

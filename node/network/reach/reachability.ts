@@ -12,7 +12,7 @@ import type { Hit } from '../../../protocol/limit-table.ts'
 import { NETWORK, REACH, RELAY, WAITS } from '../../../protocol/limits.ts'
 import { type AddressState, Reach, type ReachAction, type ReachEvent } from '../../../protocol/swarm/reach.ts'
 import type { Log } from '../../log.ts'
-import { endpointOf } from '../addresses.ts'
+import { endpointOf, isRelayed } from '../addresses.ts'
 import type { DhtSet } from '../dht.ts'
 import type { DialBudget } from '../dial-budget.ts'
 import { asError } from '../network-error.ts'
@@ -172,6 +172,11 @@ export class Reachability {
   /** Whether we hold a place at this relay, so that connections through it are ours to take. */
   isOurRelay(peer: PeerId): boolean {
     return this.#reservations?.hasReservation(peer) === true
+  }
+
+  /** Whether a place at a relay, at this peer or here, may hang on one connection with it, or a check is being made of it. */
+  isTied(peer: PeerId): boolean {
+    return this.isOurRelay(peer) || this.isCheck(peer) || this.#relay?.hasPlace(peer) === true
   }
 
   /** Whether a peer is dialled only because it asked who can reach it. */
@@ -368,8 +373,7 @@ export class Reachability {
   }
 }
 
-const isDirect = ({ limits, remoteAddr }: Connection): boolean =>
-  (limits === undefined || limits === null) && endpointOf(remoteAddr)?.isRelayed !== true
+const isDirect = (connection: Connection): boolean => !isRelayed(connection)
 
 /** Without the peer id. */
 const plain = (address: Multiaddr): string => address.toString().replace(/\/p2p\/[^/]+$/, '')

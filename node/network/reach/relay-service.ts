@@ -130,6 +130,11 @@ export class RelayService {
     return host === null || others.filter((other) => this.#hostOf(other) === host).length < RELAY.peersPerHostMax
   }
 
+  /** Whether a peer is relayed by this node. */
+  hasPlace(peer: PeerId): boolean {
+    return this.#isOn && this.#server.reservations.has(peer)
+  }
+
   /** The peer has gone: its place is for somebody else. */
   forget(peer: PeerId): void {
     this.#server.reservationStore.removeReservation(peer)
