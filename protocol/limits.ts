@@ -340,8 +340,10 @@ export const NETWORK = {
   neighboursMax: 256,
   neighbourDialsAtOnceMax: 4,
   neighbourRetryMs: 30_000,
-  /** Between two looks for peers with two connections because both dialled at once. */
+  /** Between two looks for peers with two connections because both dialled at once; that is, opened within so long of each other: less than
+   *  a dead connection is noticed in (LIVENESS.answerMs). */
   twinsLookMs: 15_000,
+  twinsApartMs: 2_000,
   providerValidityMs: 48 * 3_600_000,
   outboundPart: 0.25, // of the connections is for those that this node dials itself: nobody can take them all
 } as const

@@ -11,7 +11,7 @@ import { nodePrimitives } from '../crypto/primitives.ts'
 import type { BlockStore } from '../storage/blocks.ts'
 import { Bitfield } from './bitfield.ts'
 import { ItemMap } from './item-map.ts'
-import type { SealedCache } from './sealed-cache.ts'
+import type { Made, SealedCache } from './sealed-cache.ts'
 import { storedBlock } from './stored.ts'
 
 /** Leaves that are made on demand instead of being stored. */
@@ -129,28 +129,27 @@ export class Held {
 
   /** The bytes of a block, borrowed; null when it is not here after all. */
   async read(level: number, index: number, signal: AbortSignal): Promise<Uint8Array | null> {
-    return (await this.#find(level, index, signal))?.bytes ?? null
+    return (await this.#find(level, index, this.#isSought(), signal))?.bytes ?? null
   }
 
   /** The bytes of a leaf, given away; null when it is not here after all. */
   async take(index: number, signal: AbortSignal): Promise<Uint8Array | null> {
-    const found = await this.#find(0, index, signal)
+    const found = await this.#find(0, index, true, signal) // whoever reads a part of it may want the next part
     return found?.isShared === true ? found.bytes.slice() : (found?.bytes ?? null)
   }
 
-  async #find(level: number, index: number, signal: AbortSignal): Promise<{ bytes: Uint8Array; isShared: boolean } | null> {
+  async #find(level: number, index: number, isKept: boolean, signal: AbortSignal): Promise<Made | null> {
     const digest = this.digestOf(level, index)
     if (digest === null) return null
     const stored = await storedBlock(this.#blocks, digest, signal)
     if (stored !== null) return { bytes: stored, isShared: false }
     if (level !== 0 || this.#sources.size === 0) return null
-    const made = await this.#cache.getOr(digest, this.#isSought(), async () => {
+    return await this.#cache.getOr(digest, isKept, async () => {
       for (const source of [...this.#sources]) {
         const block = source.has(index) ? await source.block(index, digest, signal) : null
         if (block !== null) return block
       }
       return null
     })
-    return made === null ? null : { bytes: made, isShared: true }
   }
 }

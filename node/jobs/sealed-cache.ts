@@ -8,13 +8,21 @@ import { toHex } from '../../protocol/bytes.ts'
 import { assert } from '../../protocol/errors.ts'
 import { FORMAT, SOURCES } from '../../protocol/limits.ts'
 
+export interface Made {
+  bytes: Uint8Array
+  isShared: boolean
+}
+
 export class SealedCache {
   /** By name, the least recently used first: the block, at the beginning of its memory. */
   readonly #blocks = new Map<string, Uint8Array>()
   readonly #making = new Map<string, Promise<Uint8Array | null>>()
+  readonly #allocate: (sizeBytes: number) => Uint8Array
   readonly #blocksMax: number
 
-  constructor(bytesMax: number = SOURCES.cacheBytesMax) {
+  /** `allocate` gives an array of exactly that size that covers all of its memory. */
+  constructor(allocate: (sizeBytes: number) => Uint8Array, bytesMax: number = SOURCES.cacheBytesMax) {
+    this.#allocate = allocate
     this.#blocksMax = Math.floor(bytesMax / FORMAT.blockBytes)
   }
 
@@ -25,13 +33,16 @@ export class SealedCache {
     if (block === undefined) return null
     this.#blocks.delete(name)
     this.#blocks.set(name, block)
-    return block.slice()
+    const copy = this.#allocate(block.byteLength)
+    copy.set(block)
+    return copy
   }
 
-  /** The block from here, or from `make`, which runs once for all who ask meanwhile; it is kept if `isKept`. Borrowed. */
-  async getOr(digest: Uint8Array, isKept: boolean, make: () => Promise<Uint8Array | null>): Promise<Uint8Array | null> {
+  /** The block from here, or from `make`, which runs once for all who ask meanwhile; it is kept if `isKept`. `isShared`: borrowed, else given
+   *  away. */
+  async getOr(digest: Uint8Array, isKept: boolean, make: () => Promise<Uint8Array | null>): Promise<Made | null> {
     const known = this.get(digest)
-    if (known !== null) return known
+    if (known !== null) return { bytes: known, isShared: false }
     const name = toHex(digest)
     let making = this.#making.get(name)
     if (making === undefined) {
@@ -40,7 +51,7 @@ export class SealedCache {
     }
     const block = await making
     if (block !== null && isKept) this.add(digest, block)
-    return block
+    return block === null ? null : { bytes: block, isShared: true }
   }
 
   /** Keeps a copy of a block. */
@@ -48,15 +59,15 @@ export class SealedCache {
     assert(block.byteLength <= FORMAT.blockBytes, 'a block is no longer than blocks are')
     const name = toHex(digest)
     if (this.#blocks.has(name) || this.#blocksMax === 0) return
-    const room = new Uint8Array(this.#makeRoom(), 0, block.byteLength)
+    const room = this.#makeRoom().subarray(0, block.byteLength)
     room.set(block)
     this.#blocks.set(name, room)
   }
 
-  #makeRoom(): ArrayBufferLike {
+  #makeRoom(): Uint8Array {
     const oldest = this.#blocks.size < this.#blocksMax ? undefined : this.#blocks.entries().next().value
-    if (oldest === undefined) return new ArrayBuffer(FORMAT.blockBytes)
+    if (oldest === undefined) return this.#allocate(FORMAT.blockBytes)
     this.#blocks.delete(oldest[0])
-    return oldest[1].buffer
+    return new Uint8Array(oldest[1].buffer)
   }
 }

@@ -45,7 +45,7 @@ export class SwarmHost {
   readonly #uploads: Uploads
   readonly #budget: CreditBudget
   readonly #rates = new Rates()
-  readonly #cache = new SealedCache()
+  readonly #cache: SealedCache
   readonly #remembered: Remembered
   readonly #sampler: NodeJS.Timeout
   readonly #holdingBack: HoldingBack
@@ -59,6 +59,7 @@ export class SwarmHost {
 
   constructor(parts: HostParts) {
     this.#parts = parts
+    this.#cache = new SealedCache(parts.pool.buffers.take)
     this.#holdingBack = new HoldingBack(parts.limiter)
     this.#budget = new CreditBudget(WIRE.creditBytesTotal, parts.limiter.credit)
     this.#announcing = new Announcing({

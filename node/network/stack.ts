@@ -31,7 +31,7 @@ import { dialableAddresses, mayPass } from './passing-on.ts'
 import { type NetworkPlan, networkPlan } from './plan.ts'
 import { Reachability, type ReachStatus } from './reach/reachability.ts'
 import type { Remote } from './remote.ts'
-import { Twins } from './twins.ts'
+import { type Link, Twins } from './twins.ts'
 
 export { type FoundPeer, type Provided, phaseOf, placeOf } from './dht.ts'
 export type { ReachStatus } from './reach/reachability.ts'
@@ -156,7 +156,6 @@ export async function createStack(options: StackOptions): Promise<Stack> {
     if (isOurs && endpointOf(detail.remoteAddr)?.isRelayed !== true)
       known.remember(detail.remotePeer.toString(), detail.remoteAddr.toString())
   })
-  const twins = new Twins({ node, isTied: (peer) => reach.isTied(peer), everyMs: options.twinsLookMs })
   const neighbours = options.mdns ? new Neighbours({ node, log, now }) : null
   try {
     await node.start()
@@ -176,7 +175,22 @@ export async function createStack(options: StackOptions): Promise<Stack> {
     setImmediate(() => reach.moved()) // when the connections are closed
   })
   hosts.start()
-  return new NodeStack({ node, limits, plan, dhts, budget, gater, known, own, hosts, neighbours, twins, entrances, reach, log })
+  return new NodeStack({
+    node,
+    limits,
+    plan,
+    dhts,
+    budget,
+    gater,
+    known,
+    own,
+    hosts,
+    neighbours,
+    twinsLookMs: options.twinsLookMs,
+    entrances,
+    reach,
+    log,
+  })
 }
 
 function planOf({ network, bootstrap, ipfsDht, isDhtClient = false }: StackOptions): NetworkPlan {
@@ -196,7 +210,7 @@ interface Parts {
   hosts: OwnHosts
   /** Null without mDNS. */
   neighbours: Neighbours | null
-  twins: Twins
+  twinsLookMs: number | undefined
   entrances: Multiaddr[]
   reach: Reachability
   log: Log
@@ -209,11 +223,19 @@ class NodeStack implements Stack {
   readonly #stopping = new AbortController()
   /** What connected peers say that they listen on. */
   readonly #listens = new Map<string, string[]>()
+  /** Where connections led that were closed because there is another one with the same peer; until that ends too. */
+  readonly #reached = new Map<string, Remote>()
+  readonly #twins: Twins
   #stopped: Promise<void> | undefined
 
   constructor(parts: Parts) {
     this.#parts = parts
-    parts.node.addEventListener('peer:disconnect', ({ detail }) => void this.#listens.delete(detail.toString()))
+    const { node, reach, twinsLookMs } = parts
+    node.addEventListener('peer:disconnect', ({ detail }) => {
+      for (const known of [this.#listens, this.#reached]) known.delete(detail.toString())
+    })
+    const onSpare = (link: Link): void => void this.#reached.set(link.remotePeer.toString(), remoteOf(link, link.direction))
+    this.#twins = new Twins({ node, isTied: (peer) => reach.isTied(peer), onSpare, everyMs: twinsLookMs })
     this.peerId = parts.node.peerId.toString()
     this.peerIdBytes = parts.node.peerId.toMultihash().bytes
   }
@@ -277,7 +299,8 @@ class NodeStack implements Stack {
 
   dialableAddresses(peerId: string): string[] {
     const seen = this.#parts.node.getConnections(peerIdFromString(peerId)).map((connection) => remoteOf(connection, connection.direction))
-    return dialableAddresses(seen, this.#listens.get(peerId) ?? [])
+    const reached = seen.length === 0 ? undefined : this.#reached.get(peerId)
+    return dialableAddresses(reached === undefined ? seen : [...seen, reached], this.#listens.get(peerId) ?? [])
   }
 
   onAddressesChanged(listener: () => void): void {
@@ -382,7 +405,7 @@ class NodeStack implements Stack {
     const { node, known, reach, log } = this.#parts
     this.#stopping.abort(new NetworkError('CLOSED', 'the network is stopping'))
     this.#parts.neighbours?.stop()
-    this.#parts.twins.stop()
+    this.#twins.stop()
     this.#parts.own.stop()
     this.#parts.hosts.stop()
     const late = Promise.withResolvers<void>()
@@ -399,10 +422,10 @@ class NodeStack implements Stack {
   }
 
   async #connect(target: SwarmTarget, deadline: AbortSignal): Promise<Connection> {
-    const { node, budget, twins } = this.#parts
+    const { node, budget } = this.#parts
     const peerId = parsePeerId(target.peerId)
     const open = node.getConnections(peerId).filter(({ status }) => status === 'open')
-    const direct = twins.best(open.filter((connection) => !isRelayed(connection)))
+    const direct = this.#twins.best(open.filter((connection) => !isRelayed(connection)))
     if (direct !== undefined) return direct
     const addresses = target.addresses.slice(0, WIRE.addressesPerPeerMax).flatMap((text) => parseQuietly(text, target.peerId))
     if (addresses.length === 0) throw new NetworkError('BAD_ADDRESS', 'no address of this peer can be used')
@@ -442,7 +465,7 @@ class NodeStack implements Stack {
   }
 }
 
-const remoteOf = (connection: Connection, direction: Remote['direction']): Remote => ({
+const remoteOf = (connection: Link, direction: Remote['direction']): Remote => ({
   peerId: connection.remotePeer.toString(),
   peerIdBytes: connection.remotePeer.toMultihash().bytes,
   address: connection.remoteAddr.toString(),

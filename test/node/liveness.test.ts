@@ -245,19 +245,23 @@ describe('a connection', () => {
     expect(near.connections()).toHaveLength(0)
   })
 
-  it('that leads nowhere is not taken where the peer has opened another one', async () => {
-    const [near, far] = [await start(), await start()]
-    await near.handleSwarm(async () => {})
-    await far.handleSwarm(async () => {})
-    const between = await line(portOf(far.addresses()[0]!))
-    const target = { peerId: far.peerId, addresses: [`/ip4/127.0.0.1/tcp/${between.port}`], isGiven: true }
-    await near.openSwarm(target, AbortSignal.timeout(10_000))
-    between.cut()
-    // As far knows it: its own connection is lost.
-    await far.endDead(near.peerId, () => false)
-    await far.openSwarm({ peerId: near.peerId, addresses: near.addresses(), isGiven: true }, AbortSignal.timeout(10_000))
-    expect(near.connections()).toHaveLength(2)
-    const { remote } = await near.openSwarm(target, AbortSignal.timeout(5_000))
-    expect(remote.address).not.toContain(`/tcp/${between.port}`)
-  })
+  it.each(['smaller', 'greater'])(
+    'that leads nowhere is not taken where the peer, whose id is %s, has opened another one',
+    async (which) => {
+      const pair = [await start(), await start()].sort((a, b) => Buffer.compare(a.peerIdBytes, b.peerIdBytes))
+      const [far, near] = (which === 'smaller' ? pair : pair.reverse()) as [Stack, Stack]
+      await near.handleSwarm(async () => {})
+      await far.handleSwarm(async () => {})
+      const between = await line(portOf(far.addresses()[0]!))
+      const target = { peerId: far.peerId, addresses: [`/ip4/127.0.0.1/tcp/${between.port}`], isGiven: true }
+      await near.openSwarm(target, AbortSignal.timeout(10_000))
+      between.cut()
+      // As far knows it: its own connection is lost.
+      await far.endDead(near.peerId, () => false)
+      await far.openSwarm({ peerId: near.peerId, addresses: near.addresses(), isGiven: true }, AbortSignal.timeout(10_000))
+      expect(near.connections()).toHaveLength(2)
+      const { remote } = await near.openSwarm(target, AbortSignal.timeout(5_000))
+      expect(remote.address).not.toContain(`/tcp/${between.port}`)
+    },
+  )
 })

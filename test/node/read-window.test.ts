@@ -95,7 +95,7 @@ describe('the tree of a large share', () => {
     const asked: string[] = []
     const live = new LiveShare(cid, {
       blocks: { has: () => false, put: () => Promise.resolve(true) } as unknown as BlockStore, // nothing else is used
-      cache: new SealedCache(),
+      cache: new SealedCache(pool.buffers.take),
       pool,
       log: silentLog,
       now: () => performance.now(),

@@ -5,7 +5,7 @@ import { multiaddr } from '@multiformats/multiaddr'
 import { describe, expect, test } from 'vitest'
 import { createIdentity, type FoundPeer, peerIdOf, type Stack } from '../../node/network/stack.ts'
 import { type Link, Twins } from '../../node/network/twins.ts'
-import { WAITS } from '../../protocol/limits.ts'
+import { NETWORK } from '../../protocol/limits.ts'
 import { startsStacks } from '../kit/stacks.ts'
 
 const patience = (): AbortSignal => AbortSignal.timeout(10_000)
@@ -18,24 +18,29 @@ interface Told {
   direction?: 'inbound' | 'outbound'
   openMs?: number
   streams?: number
+  host?: string
   isRelayed?: boolean
+  status?: string
 }
 
 /** A look of the node `self` at connections with `peer` at 100 s; which of them it closed. */
-function closed(self: PeerId, peer: PeerId, told: Told[], isTied = false): number[] {
+function closed(self: PeerId, peer: PeerId, at: Told[], isTied = false): number[] {
   const gone: number[] = []
-  const links = told.map(
-    ({ direction = 'outbound', openMs = 0, streams = 0, isRelayed = false }, i) =>
+  const links = at.map(
+    ({ direction = 'outbound', openMs = 0, streams = 0, host = '1.2.3.4', isRelayed = false, status = 'open' }, i) =>
       ({
-        ...{ remotePeer: peer, direction, status: 'open', timeline: { open: openMs }, streams: Array(streams).fill({}) },
-        remoteAddr: multiaddr(isRelayed ? `/ip4/1.2.3.4/tcp/1/p2p/${peer.toString()}/p2p-circuit` : '/ip4/1.2.3.4/tcp/1'),
+        ...{ remotePeer: peer, direction, status, timeline: { open: openMs }, streams: Array(streams).fill({}) },
+        remoteAddr: multiaddr(`/ip4/${host}/tcp/1${isRelayed ? `/p2p/${peer.toString()}/p2p-circuit` : ''}`),
         close: () => Promise.resolve(void gone.push(i)),
         abort: () => expect.unreachable('it closed in time'),
       }) as unknown as Link,
   )
-  const twins = new Twins({ node: { peerId: self, getConnections: () => links }, isTied: () => isTied, everyMs: 15_000 })
+  const node = { peerId: self, getConnections: () => links }
+  const told: Link[] = []
+  const twins = new Twins({ node, isTied: () => isTied, onSpare: (link) => void told.push(link), everyMs: 15_000 })
   twins.look(100_000)
   twins.stop()
+  expect(told.map((link) => links.indexOf(link))).toEqual(gone)
   return gone
 }
 
@@ -54,11 +59,13 @@ describe('a look at connections', () => {
     expect(closed(great, small, PAIR, true)).toEqual([])
   })
 
-  test('leaves alone what has no twin: one alone, two from one side, one of another time, one over a relay', () => {
+  test('leaves alone what has no twin: one alone, two from one side, one of another time or network, one over a relay or that ends', () => {
     expect(closed(great, small, [{}])).toEqual([])
     expect(closed(great, small, [{}, {}])).toEqual([])
-    expect(closed(great, small, [{}, { direction: 'inbound', openMs: WAITS.dialMs + 1 }])).toEqual([])
-    expect(closed(great, small, [{}, { direction: 'inbound', openMs: WAITS.dialMs }])).toEqual([0])
+    expect(closed(great, small, [{}, { direction: 'inbound', openMs: NETWORK.twinsApartMs + 1 }])).toEqual([])
+    expect(closed(great, small, [{}, { direction: 'inbound', openMs: NETWORK.twinsApartMs }])).toEqual([0])
+    expect(closed(great, small, [{}, { direction: 'inbound', host: '127.0.0.1' }])).toEqual([])
+    expect(closed(great, small, [{}, { direction: 'inbound', status: 'closing' }])).toEqual([])
     expect(closed(great, small, [{}, { direction: 'inbound', isRelayed: true }])).toEqual([])
     expect(closed(great, small, [{ isRelayed: true }, { direction: 'inbound' }])).toEqual([])
   })
@@ -84,6 +91,8 @@ describe('two that dial each other at once', () => {
     await back.frames.close(patience())
     await expect.poll(() => count(pair), { timeout: 10_000 }).toEqual([1, 1])
     expect([a, b].map((stack) => stack.connections()[0]?.direction)).toEqual(['outbound', 'inbound'])
+    // It was reached there, over the one that is closed.
+    expect(b.dialableAddresses(a.peerId)).toContain(a.addresses()[0]?.replace(/\/p2p\/.*/, ''))
     for (const { frames } of [there, again]) {
       await frames.write(Uint8Array.of(2), patience())
       expect(await frames.read(patience())).toEqual(Uint8Array.of(2))
