@@ -6,12 +6,12 @@
 import { generateKeyPair, privateKeyFromProtobuf, privateKeyToProtobuf } from '@libp2p/crypto/keys'
 import type { Connection, Libp2p, Stream } from '@libp2p/interface'
 import { peerIdFromPrivateKey, peerIdFromString } from '@libp2p/peer-id'
-import { type Multiaddr, multiaddr } from '@multiformats/multiaddr'
+import type { Multiaddr } from '@multiformats/multiaddr'
 import type { Datastore } from 'interface-datastore'
 import { type Hit, NO_HIT } from '../../protocol/limit-table.ts'
 import { LIVENESS, NETWORK, WAITS, WIRE } from '../../protocol/limits.ts'
 import type { Log } from '../log.ts'
-import { endpointOf, isRelayed, peerIn } from './addresses.ts'
+import { endpointOf, isRelayed } from './addresses.ts'
 import { ConnectionLimits } from './connection-limits.ts'
 import { DhtSet, type FoundPeer, type Provided } from './dht.ts'
 import { DialBudget } from './dial-budget.ts'
@@ -27,6 +27,7 @@ import { Neighbours } from './neighbours.ts'
 import { asError, asNetworkError, NetworkError } from './network-error.ts'
 import { OwnAddresses } from './own-addresses.ts'
 import { hostsOfThisComputer, OwnHosts } from './own-hosts.ts'
+import { parseAddress, parsePeerId, parseQuietly } from './parsing.ts'
 import { dialableAddresses, mayPass } from './passing-on.ts'
 import { type NetworkPlan, networkPlan } from './plan.ts'
 import { Reachability, type ReachStatus } from './reach/reachability.ts'
@@ -472,32 +473,3 @@ const remoteOf = (connection: Link, direction: Remote['direction']): Remote => (
   isRelayed: isRelayed(connection),
   direction,
 })
-
-function parseAddress(text: string): Multiaddr {
-  try {
-    return multiaddr(text)
-  } catch (cause) {
-    throw new NetworkError('BAD_ADDRESS', `not an address: ${text}`, { cause })
-  }
-}
-
-/** The address with the peer id at its end; nothing when it does not parse or names somebody else. */
-function parseQuietly(text: string, peerId?: string): Multiaddr[] {
-  try {
-    const address = multiaddr(text)
-    const named = peerIn(address)
-    if (peerId === undefined) return [address]
-    if (named === undefined) return [address.encapsulate(`/p2p/${peerId}`)]
-    return named === peerId ? [address] : []
-  } catch {
-    return [] // a stranger's text; the peer may have better ones
-  }
-}
-
-function parsePeerId(text: string): ReturnType<typeof peerIdFromString> {
-  try {
-    return peerIdFromString(text)
-  } catch (cause) {
-    throw new NetworkError('BAD_ADDRESS', 'not a peer id', { cause })
-  }
-}
