@@ -111,7 +111,8 @@ describe.skipIf(why !== null)(`the test bed${why === null ? '' : ` (${why})`}`, 
     await bed.cut('cone')
     expect(await dial('a', '5.9.0.2')).not.toBe('open')
     await bed.mend('cone')
-    expect(await dial('a', '5.9.0.2')).toBe('open')
+    // What the kernel asked for its neighbour while the cable was out may be counted against the first dial.
+    await expect.poll(() => dial('a', '5.9.0.2'), { timeout: 20_000 }).toBe('open')
     await bed.move('cone', '91.8.0.9')
     const arrivals = await listen('west')
     expect(await dial('a', '62.4.0.2')).toBe('open')
