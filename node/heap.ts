@@ -12,7 +12,7 @@ import { WORKERS } from '../protocol/limits.ts'
 /** Once, before a node starts; holds for the whole process, its worker threads included. */
 export function tuneHeap(): void {
   if (AbortSignal.timeout !== plainTimeout) AbortSignal.timeout = plainTimeout
-  setFlagsFromString('--heap-growing-percent=100')
+  setFlagsFromString('--heap-growing-percent=80')
   setFlagsFromString('--semi-space-growth-factor=1')
   setFlagsFromString('--expose-gc')
 }
