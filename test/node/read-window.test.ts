@@ -2,14 +2,11 @@
 
 import { describe, expect, it } from 'vitest'
 import { CryptoPool } from '../../node/crypto/pool.ts'
-import { LiveShare } from '../../node/jobs/live-share.ts'
 import { ReadWindow } from '../../node/jobs/read-ahead.ts'
-import { SealedCache } from '../../node/jobs/sealed-cache.ts'
-import { silentLog } from '../../node/log.ts'
 import type { PeerLink } from '../../node/network/peer-link.ts'
-import type { BlockStore } from '../../node/storage/blocks.ts'
 import { buildDag } from '../../protocol/dag.ts'
 import { FORMAT, READING } from '../../protocol/limits.ts'
+import { bareLiveShare } from '../kit/live-share.ts'
 import { nodePrimitives } from '../primitives-node.ts'
 
 /** A share that remembers what it was asked to want. */
@@ -93,19 +90,7 @@ describe('the tree of a large share', () => {
     })
     const pool = new CryptoPool(1)
     const asked: string[] = []
-    const live = new LiveShare(cid, {
-      blocks: { has: () => false, put: () => Promise.resolve(true) } as unknown as BlockStore, // nothing else is used
-      cache: new SealedCache(pool.buffers.take),
-      pool,
-      log: silentLog,
-      now: () => performance.now(),
-      random: () => 0.5,
-      onRequest: () => {},
-      onCancel: () => {},
-      onSole: () => {},
-      onPeers: () => {},
-      onBadBlock: () => expect.unreachable('an honest peer was blamed'),
-    })
+    const live = bareLiveShare(cid, pool, { has: () => false, put: () => Promise.resolve(true) })
     const left = Promise.withResolvers<{ code: number; strike: 'none' }>()
     const link = {
       remote: { peerId: 'peer' },

@@ -3,14 +3,12 @@ import { randomBytes } from 'node:crypto'
 import { describe, expect, it } from 'vitest'
 import { CryptoPool } from '../../node/crypto/pool.ts'
 import { nodePrimitives } from '../../node/crypto/primitives.ts'
-import { LiveShare } from '../../node/jobs/live-share.ts'
 import { SealedCache } from '../../node/jobs/sealed-cache.ts'
-import { silentLog } from '../../node/log.ts'
 import type { PeerLink } from '../../node/network/peer-link.ts'
-import type { BlockStore } from '../../node/storage/blocks.ts'
 import { equalBytes } from '../../protocol/bytes.ts'
 import { buildDag } from '../../protocol/dag.ts'
 import { FORMAT } from '../../protocol/limits.ts'
+import { bareLiveShare } from '../kit/live-share.ts'
 
 const digestOf = (n: number): Uint8Array => new Uint8Array(32).fill(n)
 const blockOf = (n: number, bytes: number = FORMAT.blockBytes): Uint8Array => new Uint8Array(bytes).fill(n)
@@ -94,21 +92,9 @@ describe('a share whose blocks are made on demand', () => {
     })
     let made = 0
     const pool = new CryptoPool(1)
-    const live = new LiveShare(cid, {
-      blocks: {
-        has: () => false,
-        get: (digest: Uint8Array) => Promise.resolve(equalBytes(digest, cid.digest) ? root : null),
-      } as unknown as BlockStore, // nothing else is used
-      cache: new SealedCache(pool.buffers.take),
-      pool,
-      log: silentLog,
-      now: () => performance.now(),
-      random: () => 0.5,
-      onRequest: () => {},
-      onCancel: () => {},
-      onSole: () => {},
-      onPeers: () => {},
-      onBadBlock: () => expect.unreachable('nobody sent anything'),
+    const live = bareLiveShare(cid, pool, {
+      has: () => false,
+      get: (digest) => Promise.resolve(equalBytes(digest, cid.digest) ? root : null),
     })
     const join = (peerId: string): void => {
       const link = { remote: { peerId }, peerKnowsShape: true, learnShape: () => {}, sendHave: () => {}, run: () => new Promise(() => {}) }

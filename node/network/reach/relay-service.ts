@@ -12,7 +12,7 @@ import { decode as decodeMultihash } from 'multiformats/hashes/digest'
 import type { Hit } from '../../../protocol/limit-table.ts'
 import { RELAY } from '../../../protocol/limits.ts'
 import type { Log } from '../../log.ts'
-import { endpointOf, hostGroup } from '../addresses.ts'
+import { endpointOf, hostGroup, isRelayed } from '../addresses.ts'
 import { asError } from '../network-error.ts'
 import { joinStreams } from './circuit.ts'
 import type { Codecs, HopMessage } from './messages.ts'
@@ -199,8 +199,7 @@ export class RelayService {
   }
 
   #directTo(peer: PeerId): Connection | undefined {
-    const isDirect = ({ limits }: Connection): boolean => limits === undefined || limits === null
-    return this.#parts.components.connectionManager.getConnections(peer).find(isDirect)
+    return this.#parts.components.connectionManager.getConnections(peer).find((connection) => !isRelayed(connection))
   }
 
   /** The connection with whom is asked for, or why it is not passed on to. */
