@@ -361,6 +361,8 @@ export const CONTROL = {
   answerBytesMax: 64 * MIB,
   /** Unread bytes of an answer beyond which progress is left out. */
   unreadBytesMax: 64 * KIB,
+  /** Between two reports of progress in one phase of a job. */
+  progressEveryMs: 50,
   warningsPerJobMax: 1_000,
 } as const
 

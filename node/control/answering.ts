@@ -7,10 +7,12 @@ import type { IncomingMessage, ServerResponse } from 'node:http'
 import { type Hit, NO_HIT } from '../../protocol/limit-table.ts'
 import { CONTROL } from '../../protocol/limits.ts'
 import type { Log } from '../log.ts'
-import { JobError, type OnEvent, type ShoalApi, withoutKeys } from './api.ts'
+import { JobError, type JobEvent, type JobPhase, type OnEvent, type ShoalApi, withoutKeys } from './api.ts'
 import { admit, type Door, Refusal } from './door.ts'
 import { toJobError, toWire } from './job-error.ts'
 import { type AnswerLine, ERROR_TRAILER, localPathsOf, type Route } from './routes.ts'
+
+type Progress = Extract<JobEvent, { type: 'progress' }>
 
 /** What all requests of one way in share. */
 export interface Desk {
@@ -117,11 +119,20 @@ function startBytes(response: ServerResponse): void {
 
 const line = (content: AnswerLine): string => `${JSON.stringify(content)}\n`
 
-/** Passes events on; progress that a slow client would only queue up is left out. */
+/** Passes events on; progress that a slow client would only queue up, or that nobody could follow, is left out. */
 function eventsTo(response: ServerResponse): OnEvent {
   let warnings = 0
+  let shown: { phase: JobPhase; atMs: number } | null = null
+  /** The first of each phase, its end where one is known, and a few a second between them. */
+  const isWorthIt = ({ phase, doneBytes, totalBytes }: Progress): boolean => {
+    const nowMs = performance.now()
+    const isSoon = shown?.phase === phase && nowMs < shown.atMs + CONTROL.progressEveryMs && doneBytes !== totalBytes
+    if (isSoon || response.writableLength > CONTROL.unreadBytesMax) return false
+    shown = { phase, atMs: nowMs }
+    return true
+  }
   return (event) => {
-    if (event.type === 'progress' && response.writableLength > CONTROL.unreadBytesMax) return
+    if (event.type === 'progress' && !isWorthIt(event)) return
     if (event.type === 'warning' && ++warnings > CONTROL.warningsPerJobMax) return
     if (response.writable && !response.writableEnded) startLines(response).write(line({ event }))
   }

@@ -6,7 +6,7 @@ import { connect, createServer } from 'node:net'
 import { join } from 'node:path'
 import { describe, expect, it, onTestFinished } from 'vitest'
 import { loadConfig } from '../../node/config.ts'
-import { JobError, JUST_SHOW, type ShoalApi, VERSION } from '../../node/control/api.ts'
+import { JobError, type JobEvent, JUST_SHOW, type ShoalApi, VERSION } from '../../node/control/api.ts'
 import { connectControl } from '../../node/control/client.ts'
 import { ROUTES, VERSION_HEADER } from '../../node/control/routes.ts'
 import { type ControlServer, serveControl } from '../../node/control/server.ts'
@@ -126,6 +126,25 @@ describe('the control socket', () => {
       { type: 'progress', phase: 'fetch', doneBytes: 512, totalBytes: 1024, peers: 2 },
       { type: 'warning', message: 'a link to nowhere was skipped' },
     ])
+  })
+
+  it('reports progress a few times a second, and where a phase begins and ends', async () => {
+    const steps = 1_000
+    const { client } = await serve({
+      async get(_request, onEvent) {
+        for (const phase of ['find', 'fetch'] as const)
+          for (let doneBytes = 1; doneBytes <= steps; doneBytes++) onEvent({ type: 'progress', phase, doneBytes, totalBytes: steps })
+        throw new JobError('NO_SEEDER', 'no seeder is online for this link')
+      },
+    })
+    const events: JobEvent[] = []
+    const began = performance.now()
+    await failureOf(client.get(GET, (event) => events.push(event), never))
+    for (const phase of ['find', 'fetch']) {
+      const done = events.flatMap((event) => (event.type === 'progress' && event.phase === phase ? [event.doneBytes] : []))
+      expect([done[0], done.at(-1)]).toEqual([1, steps])
+    }
+    expect(events.length).toBeLessThanOrEqual(4 + (performance.now() - began) / CONTROL.progressEveryMs)
   })
 
   it('throws the same JobError on the other side, before and after events', async () => {

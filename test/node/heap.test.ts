@@ -1,5 +1,8 @@
 /** What a node does for the memory of its process. */
+import { execFile } from 'node:child_process'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { fileURLToPath } from 'node:url'
+import { promisify } from 'node:util'
 import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
 import { describe, expect, it, onTestFinished, vi } from 'vitest'
@@ -21,7 +24,17 @@ function compose(stopping: AbortSignal): WeakRef<AbortSignal> {
   return new WeakRef(ours)
 }
 
+/** Whether the process stands on glibc, whose way with freed memory is known. */
+const isGlibc = 'glibcVersionRuntime' in (process.report.getReport() as { header: object }).header
+
 describe('the memory of a process', () => {
+  // A block that is made in new memory is written to 256 new pages.
+  it.runIf(isGlibc)('is used again for the next blocks', async () => {
+    const script = fileURLToPath(new URL('sealing-process.ts', import.meta.url))
+    const { stdout } = await promisify(execFile)(process.execPath, [script])
+    expect(Number(stdout)).toBeLessThan(64)
+  })
+
   it('is not held by deadlines that are over', async () => {
     tuned()
     setFlagsFromString('--expose-gc')
