@@ -1,5 +1,8 @@
 import { defineConfig } from 'vitest/config'
 
+/** What is polled for may take this long on a busy machine. */
+const expect = { poll: { timeout: 10_000 } }
+
 // unit: every push, no processes. e2e-short: real processes, still in `npm test`. e2e: the long form, by hand.
 export default defineConfig({
   test: {
@@ -12,10 +15,18 @@ export default defineConfig({
           exclude: ['test/e2e/**', 'test/hostile/**'],
           testTimeout: 60_000,
           hookTimeout: 60_000,
+          expect,
         },
       },
       {
-        test: { name: 'hostile', include: ['test/hostile/**/*.test.ts'], testTimeout: 60_000, hookTimeout: 60_000, fileParallelism: false },
+        test: {
+          name: 'hostile',
+          include: ['test/hostile/**/*.test.ts'],
+          testTimeout: 60_000,
+          hookTimeout: 60_000,
+          expect,
+          fileParallelism: false,
+        },
       },
       {
         test: {
@@ -23,11 +34,19 @@ export default defineConfig({
           include: ['test/e2e/short/**/*.test.ts'],
           testTimeout: 120_000,
           hookTimeout: 60_000,
+          expect,
           fileParallelism: false,
         },
       },
       {
-        test: { name: 'e2e', include: ['test/e2e/long/**/*.test.ts'], testTimeout: 1_200_000, hookTimeout: 60_000, fileParallelism: false },
+        test: {
+          name: 'e2e',
+          include: ['test/e2e/long/**/*.test.ts'],
+          testTimeout: 1_200_000,
+          hookTimeout: 60_000,
+          expect,
+          fileParallelism: false,
+        },
       },
     ],
   },

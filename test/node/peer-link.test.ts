@@ -402,8 +402,8 @@ describe('a link and a peer that breaks the rules', () => {
   })
 
   it('a peer that is silent for 90 s is gone, and was sent keepalives until then', async () => {
+    vi.useFakeTimers() // before the session begins: its clock must not jump back
     const { link, raw } = await linkedToFrames()
-    vi.useFakeTimers()
     const running = link.run(recorder().handlers, never)
     const keepalive = readUntil(raw, 'keepalive')
     await vi.advanceTimersByTimeAsync(WAITS.silenceMs + 6_000)
